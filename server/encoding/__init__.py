@@ -1,0 +1,1 @@
+"""Ids, catalogues and tables: what stands between a request and the arrays of an engine."""

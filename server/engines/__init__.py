@@ -1,0 +1,1 @@
+"""Runners: one compiled model, one device, arrays in and arrays out."""

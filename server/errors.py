@@ -1,0 +1,161 @@
+"""What can go wrong, as a closed tree that knows no HTTP and no gRPC.
+
+Every error that may reach a caller is a ``ServeError`` with a ``Code``; each wire owns one total table from ``Code`` to
+its own statuses (``http_api/status.py``, ``grpc_api/status.py``), and a test proves both tables total. Anything else that
+escapes is a bug and is answered as ``Code.INTERNAL`` without its text.
+
+    ServeError
+    ├── InvalidRequest      a field is wrong: names field, value, limit and what to do
+    │   ├── MalformedRequest    the bytes do not parse
+    │   └── RequestTooLarge     more bytes than the limit
+    ├── Unauthenticated     no or wrong key
+    ├── PermissionDenied    a key that may not do this
+    ├── NotFound            unknown model, version or path
+    ├── Overloaded          no permit: refused at once, with a retry hint
+    ├── DeadlineExceeded    passed, or cannot be met
+    ├── NotReady            draining, starting, or the engine is gone; with a retry hint
+    ├── Cancelled           the caller left (log and metric only)
+    └── EngineFault         the engine failed; ours to mend
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Code(enum.Enum):
+    """Neutral outcome codes; closed, so that a wire's table can be total."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    OVERLOADED = "overloaded"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    NOT_READY = "not_ready"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal"
+
+
+class ServeError(Exception):
+    """Base of everything a caller may be told.
+
+    Attributes:
+        code: the neutral outcome.
+        message: a sentence that says what, where, the limit, and what to do.
+        field: dotted path of the offending request field, or None.
+        limit: the limit that was broken, as text, or None.
+        retry_after_s: when to try again, or None.
+    """
+
+    code: Code = Code.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        limit: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ServeError):
+    """A field of the request is wrong."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class MalformedRequest(InvalidRequest):
+    """The bytes of the request do not parse at all."""
+
+    code = Code.MALFORMED
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request has more bytes than the limit; refused before parsing."""
+
+    code = Code.TOO_LARGE
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"request body of {size_bytes} bytes is over the limit of {limit_bytes} bytes; send fewer items per request",
+            field="body",
+            limit=f"{limit_bytes} bytes",
+        )
+
+
+class Unauthenticated(ServeError):
+    """No key, or a wrong one."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class PermissionDenied(ServeError):
+    """The key is known and may not do this."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class NotFound(ServeError):
+    """No such model, version or path; the message lists what there is."""
+
+    code = Code.NOT_FOUND
+
+
+class Overloaded(ServeError):
+    """Admission refused: accepting would only make every queued request late."""
+
+    code = Code.OVERLOADED
+
+    def __init__(self, name: str, queued: int, limit: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{name}: {queued} requests are waiting, the limit is {limit}; retry in {retry_after_s:.3g} s",
+            limit=str(limit),
+            retry_after_s=retry_after_s,
+        )
+        self.queued = queued
+
+
+class DeadlineExceeded(ServeError):
+    """The deadline has passed, or is known to be unreachable; ``stage`` says where that was found."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+    def __init__(self, message: str, *, stage: str) -> None:
+        super().__init__(message, field="deadline_ms")
+        self.stage = stage
+
+
+class NotReady(ServeError):
+    """Starting, draining, or without a working engine."""
+
+    code = Code.NOT_READY
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class Cancelled(ServeError):
+    """The caller left before the answer; never sent, only counted."""
+
+    code = Code.CANCELLED
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"caller left during {stage}")
+        self.stage = stage
+
+
+class EngineFault(ServeError):
+    """The engine failed on a batch. The cause is chained and logged, and never shown to a caller."""
+
+    code = Code.INTERNAL
