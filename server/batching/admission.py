@@ -1,0 +1,184 @@
+"""The one admission point: bounded permits over everything in flight, and an honest hint to those refused.
+
+There is no queue here: a permit is taken before any work or not at all, and refusing costs about a
+microsecond, since in a flash sale most of what the server does is refuse. The hint is the place in an
+imagined queue of those refused, divided by the measured rate at which permits come back: refused callers are
+told different times, and so do not return all at once.
+
+Units: seconds on the injected clock; ``wait_idle`` uses the loop's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from math import exp
+from types import TracebackType
+
+from server.batching.conditions import Conditions
+from server.errors import InvalidRequest, NotReady, Overloaded
+
+RATE_MEMORY_S = 2.0  # the drain rate looks back about this far, over time when there was something to drain
+RATE_STEP_S = 0.005  # how stale the rate may be when refusing
+RATE_PRIOR_S = 0.1  # seconds of evidence the starting guess counts for
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 30.0
+
+
+class Permit:
+    """Permits held by one request; ``release`` twice gives them back once."""
+
+    __slots__ = ("_admission", "_cost")
+
+    def __init__(self, admission: Admission, cost: int) -> None:
+        self._admission = admission
+        self._cost = cost
+
+    def release(self) -> None:
+        """Give the permits back, the first time."""
+        cost, self._cost = self._cost, 0
+        if cost:
+            self._admission.release(cost)
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Admission:
+    """Permits for everything in flight. Runs on one event loop; not thread-safe.
+
+    Attributes:
+        limit: permits in all.
+        in_flight: permits taken.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_conditions",
+        "_drained",
+        "_evidence_s",
+        "_line",
+        "_line_s",
+        "_name",
+        "_seen_s",
+        "_stopped",
+        "in_flight",
+        "limit",
+    )
+
+    def __init__(self, name: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with all permits free.
+
+        Args:
+            name: what is admitted to, for messages.
+            limit: permits in all (> 0).
+            clock: monotonic seconds.
+
+        Raises:
+            ValueError: the limit is out of range.
+        """
+        if limit < 1:
+            raise ValueError(f"limit = {limit}, must be > 0")
+        self._name, self._clock, self.limit = name, clock, limit
+        self.in_flight = 0
+        self._stopped = False
+        # Decaying sums of permits given back and of the busy seconds in which that happened: their quotient
+        # is the rate. Both start with a guess (everything drains in a second), so that the first refusal has
+        # an answer too.
+        self._evidence_s = RATE_PRIOR_S
+        self._drained = RATE_PRIOR_S * limit
+        self._seen_s = self._line_s = clock()
+        self._line = 0.0  # how many refused callers are imagined to stand in line, as of _line_s
+        self._conditions = Conditions()
+
+    def acquire(self, cost: int = 1) -> None:
+        """Take ``cost`` permits, all or none, at once or not at all.
+
+        Args:
+            cost: permits (> 0): one per engine item.
+
+        Raises:
+            Overloaded: not that many are free; ``retry_after_s`` comes from the measured drain rate.
+            InvalidRequest: more than there are in all: trying again would never help.
+            NotReady: draining.
+            ValueError: ``cost`` is below 1.
+        """
+        if self._stopped:
+            raise NotReady(f"{self._name} is draining")
+        taken = self.in_flight + cost
+        if taken > self.limit:
+            if cost > self.limit:
+                raise InvalidRequest(
+                    f"{self._name}: {cost} items in one request, the limit is {self.limit}; send fewer",
+                    limit=str(self.limit),
+                )
+            raise Overloaded(self._name, self.in_flight, self.limit, self._retry_after_s(cost))
+        if cost < 1:
+            raise ValueError(f"cost = {cost}, must be > 0")
+        if self.in_flight == 0:
+            self._seen_s = self._clock()  # idle time says nothing about how fast we drain
+        self.in_flight = taken
+
+    def release(self, cost: int = 1) -> None:
+        """Give ``cost`` permits back: exactly once, in a ``finally``.
+
+        Raises:
+            ValueError: more than are taken: somebody released twice.
+        """
+        if not 0 < cost <= self.in_flight:
+            raise ValueError(f"{self._name}: released {cost} of {self.in_flight} permits")
+        self._pass_time(self._clock())
+        self._drained += cost
+        self.in_flight -= cost
+        if self.in_flight == 0:
+            self._conditions.check()
+
+    def take(self, cost: int = 1) -> Permit:
+        """``acquire`` as an object that releases once; raises what ``acquire`` does."""
+        self.acquire(cost)
+        return Permit(self, cost)
+
+    def stop(self) -> None:
+        """Refuse from now on with ``NotReady``; those in flight go on."""
+        self._stopped = True
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is in flight; False if that took longer than ``timeout_s``."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s if timeout_s > 0.0 else 0.0):
+                await self._conditions.until(lambda: self.in_flight == 0)
+        return self.in_flight == 0
+
+    @property
+    def drain_rate(self) -> float:
+        """Permits given back per second while there were any to give back."""
+        self._pass_time(self._clock())
+        return self._drained / self._evidence_s
+
+    def _pass_time(self, now: float) -> None:
+        passed = now - self._seen_s
+        if passed > 0.0:  # a clock that jumps back teaches nothing
+            if self.in_flight:
+                kept = exp(-passed / RATE_MEMORY_S)
+                self._drained *= kept
+                self._evidence_s = self._evidence_s * kept + RATE_MEMORY_S * (1.0 - kept)
+            self._seen_s = now
+        elif passed < 0.0:
+            self._seen_s = now
+
+    def _retry_after_s(self, cost: int) -> float:
+        now = self._clock()
+        if not -RATE_STEP_S < now - self._seen_s < RATE_STEP_S:  # refusing must stay cheap
+            self._pass_time(now)
+        rate = max(self._drained / self._evidence_s, 1e-9)
+        line = max(0.0, self._line - rate * max(0.0, now - self._line_s)) + cost
+        self._line = min(line, RETRY_MAX_S * rate)  # nobody is told to come back later than that
+        self._line_s = now
+        wait = (self.in_flight - self.limit + line) / rate
+        return min(max(wait, RETRY_MIN_S), RETRY_MAX_S)
