@@ -1,0 +1,276 @@
+"""The composition root: the one place that builds things and puts them together, and the order in which they stop.
+
+Stopping is the part to read. Not ready at once, so that balancers look elsewhere; then, after an optional pre-stop time,
+new work is refused while the ports still answer; what is in flight ends within the drain limit; and only then do the
+ports close.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from server.batching.admission import Admission
+from server.grpc_api.server import GrpcServer
+from server.grpc_api.servicer import Servicer
+from server.heartbeat import Heartbeat
+from server.http_api.connections import Connections
+from server.http_api.recommend import BatchEndpoint, RecommendEndpoint
+from server.http_api.server import HttpServer
+from server.http_api.site import Asgi, Site, health_detail, ready_detail
+from server.keys import Keys
+from server.logs import AccessLog
+from server.recommender import Recommender
+from server.request_limits import RequestLimits
+from server.service import Service
+from server.settings import Settings
+from server.telemetry import Telemetry, server_version
+from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
+from server.telemetry_server import MetricsServer
+
+log = logging.getLogger("vitrine.app")
+
+HEALTH_EVERY_S = 0.5
+# Requests leave no cycles behind, so young collections find nothing: make them rare, and full ones rarer.
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
+class LiveModel(Recommender, Protocol):
+    """A recommender with a life of its own."""
+
+    async def start(self) -> None:
+        """Begin, inside the running loop."""
+        ...
+
+    async def close(self, drain_s: float) -> None:
+        """End what is in flight, within ``drain_s``."""
+        ...
+
+
+OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
+
+
+def open_published(settings: Settings, observe: Callable[[str, str], BatchRecorder]) -> LiveModel:
+    """Open the published model that the settings name.
+
+    Raises:
+        ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
+    """
+    from server.pipelines.live_model import LiveRecommender, LoadOptions
+
+    options = LoadOptions(
+        engine=settings.engine,
+        threads=settings.engine_threads or max(1, (os.cpu_count() or 1) - 1),
+        max_items=settings.batch_max_items,
+        max_wait_s=settings.batch_max_wait_ms * 1e-3,
+    )
+    return LiveRecommender(
+        settings.repository,
+        settings.model,
+        options=options,
+        observe=observe,
+        reload_interval_s=settings.reload_interval_s,
+    )
+
+
+class Application:
+    """Everything that runs in this process.
+
+    Attributes:
+        service: the product.
+        http_port: where HTTP listens, once started.
+        grpc_port: where gRPC listens, once started; None when it is off.
+        metrics_port: where metrics are, once started.
+    """
+
+    def __init__(self, settings: Settings, open_model: OpenModel = open_published) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        self.telemetry: NullTelemetry = Telemetry(self.registry) if settings.metrics else NullTelemetry()
+        self.model = open_model(settings, self.telemetry.batcher)
+        self.admission = Admission(self.model.info().name, settings.max_in_flight)
+        limits = RequestLimits(
+            max_history=settings.max_history,
+            max_candidates=settings.max_candidates,
+            max_exclude=settings.max_exclude,
+            default_deadline_s=settings.default_deadline_ms * 1e-3,
+            max_deadline_s=settings.max_deadline_ms * 1e-3,
+        )
+        self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
+        self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
+        self.connections = Connections(
+            settings.max_connections,
+            keep_alive_s=settings.keep_alive_s,
+            read_timeout_s=settings.read_timeout_s,
+            write_timeout_s=settings.write_timeout_s,
+            telemetry=self.telemetry,
+        )
+        self._keys = Keys(settings.api_keys)
+        access = AccessLog(settings.access_log)
+        self._access = access
+        self._endpoints = (
+            RecommendEndpoint(self.service, self._keys, access),
+            BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
+        )
+        self._site = Site(self.service, self.heartbeat, self._keys, self._load_routes)
+        self._http = HttpServer(
+            self._site,
+            self._endpoints,
+            self.connections,
+            host=settings.host,
+            port=settings.http_port,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._grpc: GrpcServer | None = None
+        self.http_port = 0
+        self.grpc_port: int | None = None
+        self.metrics_port = 0
+
+    async def start(self) -> None:
+        """Listen on all ports; ready when this returns.
+
+        Raises:
+            OSError: a port cannot be had, or the TLS files cannot be read.
+        """
+        settings = self.settings
+        tls = (settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+        self._measure()
+        self._metrics = MetricsServer(
+            settings.metrics_host or settings.host,
+            settings.metrics_port,
+            self.registry,
+            alive=lambda: health_detail(self.heartbeat),
+            ready=lambda: ready_detail(self.service),
+            keys=self._keys,
+            tls=tls,
+        )
+        self.metrics_port = self._metrics.port
+        self.heartbeat.start()
+        await self.model.start()
+        await self._http.start(tls)
+        self.http_port = self._http.port
+        if settings.grpc:
+            await self._start_grpc(tls)
+        self._tasks.append(asyncio.create_task(self._watch_health(), name="watch health"))
+        self._tune()
+
+    async def warm(self) -> None:
+        """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
+        await self._site.begin_loading()
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """Drain and close, in the order that the module describes."""
+        settings = self.settings
+        self.service.draining = True
+        if self._grpc is not None:
+            await self._grpc.serving(False)
+        log.info("draining", extra={"reason": "told to stop"})
+        if settings.pre_stop_s:
+            await asyncio.sleep(settings.pre_stop_s)
+        self.admission.stop()
+        began_s = time.monotonic()
+        grpc_stop = asyncio.create_task(self._grpc.stop(settings.drain_s)) if self._grpc is not None else None
+        if not await self.admission.wait_idle(settings.drain_s):
+            log.warning("requests were still in flight at the end of the drain limit")
+        left_s = max(0.0, settings.drain_s - (time.monotonic() - began_s))
+        await self.model.close(left_s)
+        await self._http.stop()
+        if grpc_stop is not None:
+            await grpc_stop
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.heartbeat.stop()
+        self._metrics.close()
+        log.info("stopped")
+
+    async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
+        settings = self.settings
+        servicer = Servicer(
+            self.service,
+            self._access,
+            max_message_bytes=settings.max_body_bytes,
+            max_batch=settings.max_batch_requests,
+        )
+        self._grpc = GrpcServer(
+            servicer,
+            self._keys,
+            self.telemetry,
+            host=settings.host,
+            port=settings.grpc_port,
+            max_message_bytes=settings.max_body_bytes,
+            max_calls=4 * settings.max_in_flight,
+            tls=tls,
+        )
+        await self._grpc.start()
+        self.grpc_port = self._grpc.port
+
+    async def _watch_health(self) -> None:
+        told: bool | None = None
+        while True:
+            ready, reasons = self.service.ready()
+            if ready != told:
+                if not ready and not self.service.draining:
+                    log.warning("not ready", extra={"reason": "; ".join(reasons)})
+                if self._grpc is not None:
+                    await self._grpc.serving(ready)
+                told = ready
+            await asyncio.sleep(HEALTH_EVERY_S)
+
+    def _measure(self) -> None:
+        telemetry = self.telemetry
+        telemetry.engines(self._engine_states)
+        telemetry.gauge(
+            "vitrine_in_flight", "Requests admitted and not yet answered.", lambda: self.admission.in_flight
+        )
+        telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.limit)
+        telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
+
+    def _engine_states(self) -> Iterable[EngineState]:
+        info = self.model.info()
+        yield EngineState(
+            model=info.name,
+            version=info.version,
+            engine=info.engine,
+            precision=info.precision,
+            last_progress_s=self.model.health().last_progress_s,
+        )
+
+    def _load_routes(self) -> Asgi:
+        from server.http_api.routes import build
+
+        settings = self.settings
+        limits = {
+            "max_history_ids": settings.max_history,
+            "max_candidates": settings.max_candidates,
+            "max_exclude": settings.max_exclude,
+            "max_batch_requests": settings.max_batch_requests,
+            "max_body_bytes": settings.max_body_bytes,
+            "max_deadline_ms": int(settings.max_deadline_ms),
+        }
+        return build(
+            self.service,
+            self._endpoints,
+            limits=limits,
+            max_body_bytes=settings.max_body_bytes,
+            version=server_version(),
+            keys_required=self._keys.required,
+        )
+
+    def _tune(self) -> None:
+        sys.setswitchinterval(self.settings.switch_interval_ms * 1e-3)
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.freeze()

@@ -1,0 +1,1 @@
+"""gRPC: vitrine.v1 over grpc.aio."""

@@ -1,0 +1,109 @@
+"""The FastAPI application: models, documents, and the hot endpoints for whoever does not come by the hot path.
+
+It is imported late (see ``site.py``), so nothing that the hot path needs may live here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from server.errors import NotFound, ServeError
+from server.http_api.asgi import HotAsgi
+from server.http_api.docs_page import PAGE
+from server.http_api.openapi import ModelList, document, model_out
+from server.http_api.recommend import Endpoint
+from server.http_api.schemas import encode
+from server.http_api.status import STATUS, ErrorBody, ErrorDetail, error_detail
+from server.request_ids import new_request_id
+from server.service import Service
+
+
+def build(
+    service: Service,
+    endpoints: Sequence[Endpoint],
+    *,
+    limits: dict[str, int],
+    max_body_bytes: int,
+    version: str,
+    keys_required: bool,
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        service: the product.
+        endpoints: the hot ones, served here too.
+        limits: of this server, shown with each model's own.
+        max_body_bytes: body limit of the hot endpoints.
+        version: of the server.
+        keys_required: whether the document says that calls need a key.
+    """
+    app = FastAPI(title="Vitrine", version=version, openapi_url=None, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # a path that is nearly right is told so, not sent elsewhere
+    for endpoint in endpoints:
+        hot: Any = HotAsgi(endpoint, max_body_bytes)
+        app.router.routes.append(
+            Route(endpoint.path.decode(), hot, methods=["POST"], include_in_schema=False)
+        )
+    paths = [endpoint.path.decode() for endpoint in endpoints]
+    paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
+
+    @app.get("/v1/models")
+    async def list_models() -> Response:
+        return _json(200, ModelList("list", [model_out(info, limits) for info in service.models()]))
+
+    @app.get("/v1/models/{name}")
+    async def get_model(name: str) -> Response:
+        infos = service.models()
+        for info in infos:
+            if info.name == name:
+                return _json(200, model_out(info, limits))
+        known = ", ".join(info.name for info in infos)
+        raise NotFound(f"there is no model {name[:100]!r} here; there are {known}", field="name")
+
+    @app.get("/openapi.json")
+    async def openapi() -> Response:
+        samples = service.models()[0].sample_ids
+        return _json(200, document(version, samples, keys_required))
+
+    @app.get("/docs")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(PAGE)
+
+    @app.exception_handler(ServeError)
+    async def on_serve_error(request: Request, error: ServeError) -> Response:
+        request_id = new_request_id()
+        return _json(
+            STATUS[error.code], ErrorBody(error_detail(error, request_id)), {"x-request-id": request_id}
+        )
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            there = ", ".join(paths)
+            return await on_serve_error(
+                request,
+                NotFound(f"there is no {request.url.path[:200]} here; there are {there}", field="path"),
+            )
+        request_id = new_request_id()
+        allow = (error.headers or {}).get("Allow", "")
+        message = (
+            f"{request.method} is not for {request.url.path[:200]}; use {allow}"
+            if allow
+            else str(error.detail)
+        )
+        detail = ErrorDetail("invalid_argument", message, "method", allow or None, request_id)
+        return _json(
+            error.status_code, ErrorBody(detail), {"x-request-id": request_id, **(error.headers or {})}
+        )
+
+    return app
+
+
+def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(encode(body), status, headers, media_type="application/json")

@@ -1,0 +1,226 @@
+"""The model that serves now, and how the next one takes its place without a dropped or delayed request.
+
+A new version is found by polling ``CURRENT`` (one small read), loaded, warmed and replayed in a worker thread while the
+old one serves, then swapped between two batches; the old engines are let go when no batch holds them any more. A version
+that cannot be loaded is reported once and skipped: the old one goes on.
+
+Units: seconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.artifacts.errors import ArtifactError
+from server.artifacts.repository import current_version, model_names, open_version
+from server.batching.dynamic import BatchObserver, BatchTimings, DynamicBatcher
+from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
+from server.errors import NotReady
+from server.pipelines.loading import TASK, LoadedModel, load_model
+
+log = logging.getLogger("vitrine.model")
+
+Observe = Callable[[str, str], BatchObserver]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHealth:
+    """How the model does.
+
+    Attributes:
+        ready: it answers.
+        why: the reason when it does not.
+        golden_ok: the version that serves reproduced its golden answers.
+        last_progress_s: monotonic time of the last finished batch, or of the last moment without work.
+    """
+
+    ready: bool
+    why: str
+    golden_ok: bool
+    last_progress_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How versions are loaded; see ``load_model``."""
+
+    engine: str = "auto"
+    threads: int = 1
+    max_items: int = 0
+    max_wait_s: float = 0.0
+
+
+class LiveRecommender:
+    """One recommender, whatever its version; for the event-loop thread.
+
+    Args:
+        repository: folder of published models.
+        model: its name; empty: the only recommender there is.
+        options: how versions are loaded.
+        observe: makes the batch observer from model and engine names.
+        reload_interval_s: how often ``CURRENT`` is read; 0: never.
+        max_stall_s: a batch that runs longer makes the model not ready.
+        clock: monotonic.
+
+    Raises:
+        ArtifactError: nothing to serve, or it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        model: str = "",
+        *,
+        options: LoadOptions | None = None,
+        observe: Observe | None = None,
+        reload_interval_s: float = 1.0,
+        max_stall_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repository = repository
+        self._name = model or _only_model(repository)
+        self._options = options or LoadOptions()
+        self._interval_s = reload_interval_s
+        self._max_stall_s = max_stall_s
+        self._clock = clock
+        self._loaded = self._load(current_version(repository, self._name))
+        loaded = self._loaded
+        observer = observe(self._name, loaded.info.engine) if observe else None
+        self._batcher: DynamicBatcher[RecommendRequest, RecommendResponse] = DynamicBatcher(
+            self._name, loaded.runner, loaded.limits, loaded.cost, clock=clock, observer=observer
+        )
+        self._watcher: asyncio.Task[None] | None = None
+        self._refused_version: str | None = None
+        self.reloads = 0
+        self.reload_failures = 0
+
+    async def start(self) -> None:
+        """Start the engine thread and the watch on the repository."""
+        self._batcher.start()
+        if self._interval_s > 0:
+            self._watcher = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+
+    async def close(self, drain_s: float) -> None:
+        """Stop watching, answer what is in flight within ``drain_s``, stop the engine thread."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await self._batcher.close(drain_s)
+
+    def submit(
+        self, request: RecommendRequest, deadline_at_s: float
+    ) -> asyncio.Future[tuple[RecommendResponse, BatchTimings]]:
+        """Ask the model tier; see ``DynamicBatcher.submit``."""
+        return self._batcher.submit(request, deadline_at_s=deadline_at_s)
+
+    def fallback(self, request: RecommendRequest, reason: str) -> RecommendResponse:
+        """Answer from transition counts and popularity, now."""
+        start = time.perf_counter()
+        response = self._loaded.fallback.answer(request, reason)
+        response.timings_s = {Stage.POST: time.perf_counter() - start}
+        return response
+
+    def is_cold(self, request: RecommendRequest) -> bool:
+        """Whether no item of the history is known."""
+        known = self._loaded.runner.catalogue.index.row
+        return not any(known(item_id) for item_id in reversed(request.history))
+
+    def info(self) -> ModelInfo:
+        """The version that serves."""
+        return self._loaded.info
+
+    def health(self) -> EngineHealth:
+        """Ready unless a batch has been running for too long."""
+        running_s = self._batcher.oldest_running_s
+        stalled = running_s is not None and running_s > self._max_stall_s
+        why = (
+            f"a batch has been running for {running_s:.1f} s, the limit is {self._max_stall_s:g} s"
+            if stalled
+            else ""
+        )
+        return EngineHealth(
+            ready=not stalled, why=why, golden_ok=True, last_progress_s=self._batcher.last_progress_s
+        )
+
+    def predicted_wait_s(self) -> float:
+        """Seconds until a request submitted now would be answered."""
+        return self._batcher.predicted_wait_s()
+
+    async def check_for_new_version(self) -> bool:
+        """Take up the current version if it is another one; True when it was.
+
+        A version that cannot be loaded is logged once and remembered, and the old one goes on serving.
+        """
+        try:
+            version = await asyncio.to_thread(current_version, self._repository, self._name)
+        except ArtifactError as error:
+            if self._refused_version != str(error):
+                self._refused_version = str(error)
+                log.error(
+                    "cannot read which version serves; the old one goes on", extra={"reason": str(error)}
+                )
+            return False
+        if version in (self._loaded.info.version, self._refused_version):
+            return False
+        try:
+            loaded = await asyncio.to_thread(self._load, version)
+        except ArtifactError as error:
+            self._refused_version = version
+            self.reload_failures += 1
+            log.error(
+                "new version refused; the old one goes on", extra={"version": version, "reason": str(error)}
+            )
+            return False
+        old = self._batcher.swap(loaded.runner, loaded.limits, loaded.cost)
+        before, self._loaded, self._refused_version = self._loaded.info.version, loaded, None
+        self.reloads += 1
+        await self._batcher.drained(old)
+        log.info("new version serves", extra={"model": self._name, "version": version, "previous": before})
+        return True
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.check_for_new_version()
+            except NotReady:
+                return
+            except Exception:
+                log.exception("looking for a new version failed; trying again")
+
+    def _load(self, version: str) -> LoadedModel:
+        opened = open_version(self._repository / self._name / version)
+        options = self._options
+        return load_model(
+            opened,
+            engine=options.engine,
+            threads=options.threads,
+            max_items=options.max_items,
+            max_wait_s=options.max_wait_s,
+        )
+
+
+def _only_model(repository: Path) -> str:
+    names = []
+    for name in model_names(repository):
+        with contextlib.suppress(ArtifactError):
+            opened = open_version(repository / name / current_version(repository, name), verify=False)
+            if opened.manifest.task == TASK:
+                names.append(name)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise ArtifactError(
+            f"{repository}: no recommender is published there; build one with "
+            "`python -m build_engines run build_engines/recipes/sample_shop.toml`"
+        )
+    raise ArtifactError(
+        f"{repository}: several recommenders ({', '.join(names)}); choose one with --model or VITRINE_MODEL"
+    )

@@ -1,0 +1,150 @@
+"""A batch of recommendation requests through one engine: requests to arrays, arrays to ranked items.
+
+This is the only place where requests meet tensors, and the builder's gate runs engines through it, so what was measured
+is what serves. A batch takes the "unmasked" entry of the engine when nobody in it filters (no pass over B x N booleans)
+and the "masked" one as soon as somebody does; both give the same answers for those who do not.
+
+Suffixes: B requests, L history positions, E excluded rows, K ranks, N catalogue rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from server.domain import ModelRef, RecommendRequest, RecommendResponse, ServedBy
+from server.encoding.catalogue import Catalogue
+from server.encoding.items import pad_left, pad_right
+from server.engines.base import Engine
+from server.errors import ServeError
+from server.pipelines.explain import Explainer
+
+# Scores of what may not be returned; anything below half of it is not an answer.
+NEVER = -1.0e9
+
+
+@dataclass(slots=True)
+class PackedBatch:
+    """One batch, ready for the engine.
+
+    Attributes:
+        inputs: by tensor name.
+        masked: whether the masked entry must run it.
+        history_rows: known rows of each request's history, oldest first.
+    """
+
+    inputs: dict[str, npt.NDArray[Any]]
+    masked: bool
+    history_rows: list[list[int]]
+
+
+class RecommendRunner:
+    """Packs, runs and unpacks batches for one published version; a ``BatchRunner``.
+
+    Args:
+        model: the version, for the answers.
+        catalogue: its items.
+        engines: "masked", and "unmasked" where the target has it.
+        max_history: positions the engine takes.
+        explainer: for requests with ``explain``.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ModelRef,
+        catalogue: Catalogue,
+        engines: Mapping[str, Engine],
+        max_history: int,
+        explainer: Explainer,
+    ) -> None:
+        self.model = model
+        self.catalogue = catalogue
+        self._masked = engines["masked"]
+        self._unmasked = engines.get("unmasked", self._masked)
+        self._needs_mask = "unmasked" not in engines
+        self._max_history = max_history
+        self._explainer = explainer
+
+    def pack(self, items: Sequence[RecommendRequest]) -> PackedBatch:
+        """Requests to arrays; on the event loop, a few microseconds a request."""
+        index = self.catalogue.index
+        history_rows: list[list[int]] = []
+        exclude_rows: list[list[int]] = []
+        masked = self._needs_mask
+        for request in items:
+            rows = index.rows(request.history)
+            history_rows.append(rows)
+            if request.exclude:
+                out = index.rows(request.exclude)
+                exclude_rows.append(out if request.allow_seen else rows + out)
+            else:
+                exclude_rows.append([] if request.allow_seen else rows)
+            if request.candidates is not None or request.filters is not None:
+                masked = True
+        inputs: dict[str, npt.NDArray[Any]] = {
+            "item_ids": pad_left(history_rows, length=self._max_history),
+            "exclude_ids": pad_right(exclude_rows),
+        }
+        if masked:
+            inputs["candidate"] = self._candidates(items)
+        return PackedBatch(inputs, masked, history_rows)
+
+    def run(self, packed: PackedBatch) -> dict[str, npt.NDArray[Any]]:
+        """One engine run; on the engine's thread."""
+        return (self._masked if packed.masked else self._unmasked).run(packed.inputs)
+
+    def unpack(
+        self, packed: PackedBatch, raw: Mapping[str, npt.NDArray[Any]], items: Sequence[RecommendRequest]
+    ) -> list[RecommendResponse | ServeError]:
+        """Arrays to answers, in the order of ``items``."""
+        ids = self.catalogue.index.ids
+        rows_BK = raw["ids"].tolist()
+        scores_BK = raw["scores"]
+        # A sorted row ends in NEVER where fewer items were allowed than ranks were asked for.
+        found_B = np.count_nonzero(scores_BK > NEVER / 2, axis=1).tolist()
+        scores = scores_BK.tolist()
+        answers: list[RecommendResponse | ServeError] = []
+        for b, request in enumerate(items):
+            count = min(request.k, found_B[b])
+            rows = rows_BK[b][:count]
+            answer = RecommendResponse(
+                item_ids=tuple([ids[row] for row in rows]),
+                scores=tuple(scores[b][:count]),
+                served_by=ServedBy.MODEL,
+                model=self.model,
+                unknown_items=len(request.history) - len(packed.history_rows[b]),
+            )
+            if request.explain or request.fields:
+                self._decorate(answer, request, rows, packed.history_rows[b])
+            answers.append(answer)
+        return answers
+
+    def _decorate(
+        self, answer: RecommendResponse, request: RecommendRequest, rows: list[int], history: list[int]
+    ) -> None:
+        if request.fields:
+            answer.item_fields = tuple(self.catalogue.item_fields(row, request.fields) for row in rows)
+        if request.explain:
+            answer.because, answer.reasons = self._explainer.explain(rows, history)
+
+    def _candidates(self, items: Sequence[RecommendRequest]) -> npt.NDArray[np.bool_]:
+        mask_BN = np.empty((len(items), self.catalogue.rows), dtype=np.bool_)
+        for b, request in enumerate(items):
+            mask_BN[b] = allowed(self.catalogue, request)
+        return mask_BN
+
+
+def allowed(catalogue: Catalogue, request: RecommendRequest) -> npt.NDArray[np.bool_]:
+    """Rows a request's filters and candidates let through, as ``mask_N`` (history and exclusions not considered)."""
+    mask_N = catalogue.mask(request.filters)
+    if request.candidates is None:
+        return mask_N
+    only_N = np.zeros(catalogue.rows, dtype=np.bool_)
+    only_N[catalogue.index.rows(request.candidates)] = True
+    only_N &= mask_N
+    return only_N

@@ -1,0 +1,218 @@
+"""Every knob of the server: one frozen object, read once from ``VITRINE_*`` names in a mapping that is passed in.
+
+A name that starts with ``VITRINE_`` and is not a setting is an error that lists what it may have meant, and a value out
+of range is an error that says the range: a typo must stop the start, not change the behaviour silently. The help of
+``python -m server --help`` is made from the same field metadata, so it cannot miss one.
+
+Units: in the name of each setting (``_s``, ``_ms``, ``_bytes``).
+"""
+
+# ruff: noqa: RUF009 - _setting returns a dataclasses.field
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "VITRINE_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _setting(
+    default: Any,
+    about: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+) -> Any:
+    metadata = {"about": about, "low": low, "high": high, "choices": choices, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the server was told; each field's meaning and range is in its metadata.
+
+    Raises:
+        ValueError: a value is out of its range, or two values contradict each other; names both.
+    """
+
+    repository: Path = _setting(Path("model_repository"), "folder of published models")
+    model: str = _setting("", "recommender to serve; empty: the only one in the repository")
+    engine: str = _setting(
+        "auto", "runner to use", choices=("auto", "onnxruntime", "tensorrt", "tensorrt_rtx", "triton", "echo")
+    )
+    engine_threads: int = _setting(
+        0, "threads of the CPU engine; 0: all cores but one, which is the loop's", low=0, high=1024
+    )
+    batch_max_items: int = _setting(0, "largest batch; 0: the engine's own limit", low=0, high=65536)
+    batch_max_wait_ms: float = _setting(
+        0.0, "longest wait for company while idle; 0: start at once", low=0, high=1000
+    )
+    reload_interval_s: float = _setting(
+        1.0, "how often the repository is looked at for a new version; 0: never", low=0, high=3600
+    )
+
+    host: str = _setting("127.0.0.1", "address of HTTP and gRPC; 0.0.0.0 for all interfaces")
+    http_port: int = _setting(8000, "HTTP port; 0: any free one", low=0, high=65535)
+    grpc_port: int = _setting(8001, "gRPC port; 0: any free one", low=0, high=65535)
+    grpc: bool = _setting(True, "serve gRPC")
+    metrics_host: str = _setting("", "address of the metrics port; empty: as host")
+    metrics_port: int = _setting(8002, "metrics port; 0: any free one", low=0, high=65535)
+    metrics: bool = _setting(True, "count and measure; off saves about 1 % of the CPU per request")
+
+    api_keys: tuple[str, ...] = _setting(
+        (), "keys that may call, separated by commas; none: open", secret=True
+    )
+    api_keys_file: Path | None = _setting(None, "file with one key a line, added to the above")
+    tls_cert: Path | None = _setting(None, "PEM certificate chain, for all three ports")
+    tls_key: Path | None = _setting(None, "PEM private key of it")
+
+    fallback: bool = _setting(True, "answer from the fallback tier what the model cannot answer in time")
+    default_deadline_ms: float = _setting(100.0, "deadline of a request that names none", low=1, high=600_000)
+    max_deadline_ms: float = _setting(10_000.0, "longer deadlines are taken as this", low=1, high=600_000)
+    max_in_flight: int = _setting(
+        256, "requests admitted at once; more are refused with 429", low=1, high=65536
+    )
+    max_batch_requests: int = _setting(256, "shoppers in one batch call", low=1, high=4096)
+    max_body_bytes: int = _setting(
+        1 << 20, "largest request body; more is refused with 413", low=1024, high=1 << 30
+    )
+    max_history: int = _setting(1000, "ids in one history; the model reads the newest", low=1, high=100_000)
+    max_candidates: int = _setting(10_000, "ids in candidates", low=1, high=1_000_000)
+    max_exclude: int = _setting(10_000, "ids in exclude", low=1, high=1_000_000)
+
+    max_connections: int = _setting(
+        8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000
+    )
+    keep_alive_s: float = _setting(75.0, "an idle connection is closed after this", low=0.1, high=86_400)
+    read_timeout_s: float = _setting(
+        10.0, "a request must have arrived whole within this", low=0.1, high=3600
+    )
+    write_timeout_s: float = _setting(
+        10.0, "a client must have taken its answer within this", low=0.1, high=3600
+    )
+    pre_stop_s: float = _setting(
+        0.0, "after SIGTERM, go on accepting this long while not ready", low=0, high=600
+    )
+    drain_s: float = _setting(10.0, "after SIGTERM, longest wait for requests in flight", low=0, high=3600)
+
+    log_level: str = _setting("info", "lowest level logged", choices=("debug", "info", "warning", "error"))
+    access_log: float = _setting(0.0, "share of answered requests that are logged", low=0, high=1)
+    max_loop_lag_s: float = _setting(
+        5.0, "a loop later than this is not alive (/healthz)", low=0.01, high=600
+    )
+    switch_interval_ms: float = _setting(
+        0.5, "how soon the engine's thread gets the interpreter back from the loop", low=0.01, high=100
+    )
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check_range(spec, getattr(self, spec.name))
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY: set both or neither")
+        if self.default_deadline_ms > self.max_deadline_ms:
+            raise ValueError(
+                f"{PREFIX}DEFAULT_DEADLINE_MS is {self.default_deadline_ms:g}, "
+                f"more than {PREFIX}MAX_DEADLINE_MS {self.max_deadline_ms:g}"
+            )
+        if self.max_batch_requests > self.max_in_flight:
+            raise ValueError(
+                f"{PREFIX}MAX_BATCH_REQUESTS is {self.max_batch_requests}, "
+                f"more than {PREFIX}MAX_IN_FLIGHT {self.max_in_flight}: such a call could never be admitted"
+            )
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], **overrides: Any) -> Settings:
+        """Read the settings from ``VITRINE_*`` names.
+
+        Args:
+            env: usually ``os.environ``; names without the prefix are not looked at.
+            overrides: fields by name, already of their type; they win over ``env``.
+
+        Raises:
+            ValueError: an unknown name (lists near ones), a value that does not parse or is out of range, or a key
+                file that cannot be read.
+        """
+        specs = {PREFIX + spec.name.upper(): spec for spec in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for name in sorted(env):
+            if not name.startswith(PREFIX):
+                continue
+            spec = specs.get(name)
+            if spec is None:
+                near = difflib.get_close_matches(name, specs, n=3, cutoff=0.6)
+                hint = f"did you mean {', '.join(near)}?" if near else "see python -m server --help"
+                raise ValueError(f"{name} is not a setting; {hint}")
+            values[spec.name] = _parse(name, str(spec.type), env[name])
+        values.update(overrides)
+        keys_file = values.get("api_keys_file")
+        if keys_file is not None:
+            values["api_keys"] = (*values.get("api_keys", ()), *_read_keys(keys_file))
+        return cls(**values)
+
+
+def _read_keys(path: Path) -> tuple[str, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{PREFIX}API_KEYS_FILE: cannot read {path}: {error}") from error
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    if not keys:
+        raise ValueError(f"{PREFIX}API_KEYS_FILE: {path} holds no key; one a line is needed")
+    return keys
+
+
+def _parse(name: str, kind: str, text: str) -> Any:
+    try:
+        if kind == "bool":
+            lowered = text.strip().lower()
+            if lowered not in _TRUE | _FALSE:
+                raise ValueError("not one of true, false, 1, 0, yes, no, on, off")
+            return lowered in _TRUE
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot read {text!r} as {kind}: {error}") from error
+    if kind == "Path":
+        return Path(text)
+    if kind == "Path | None":
+        return Path(text) if text else None
+    if kind == "tuple[str, ...]":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def _check_range(spec: dataclasses.Field[Any], value: Any) -> None:
+    name = PREFIX + spec.name.upper()
+    low, high, choices = spec.metadata["low"], spec.metadata["high"], spec.metadata["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"{name} is {value!r}, must be one of {', '.join(choices)}")
+    if low is not None and not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name} is {value!r}, must be within {low:g} .. {high:g}")
+
+
+def describe() -> str:
+    """The table of all settings, for ``--help``: name, default, range, meaning."""
+    lines = ["environment (flags win over it):"]
+    for spec in dataclasses.fields(Settings):
+        meta = spec.metadata
+        if meta["choices"]:
+            bounds = " | ".join(meta["choices"])
+        elif meta["low"] is not None:
+            bounds = f"{meta['low']:,g} .. {meta['high']:,g}".replace(",", "_")
+        else:
+            bounds = {"bool": "true | false"}.get(str(spec.type), "text")
+        default = "none" if spec.default in (None, (), "") else str(spec.default)
+        lines.append(f"  {PREFIX + spec.name.upper():<31}{meta['about']}")
+        lines.append(f"  {'':<31}default {default}; {bounds}")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""What callers report to telemetry, and the object that measures nothing.
+
+Metrics off is another object, not a branch on the hot path.
+
+Units: seconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+OK = "ok"  # the outcome of an answered request; every other outcome is the value of a ``Code``
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineState:
+    """What one engine shows at a scrape.
+
+    Attributes:
+        model: model name.
+        version: version that serves.
+        engine: runner.
+        precision: "fp32", "int8" ...
+        last_progress_s: monotonic time of the last finished batch, or of the last moment without work.
+    """
+
+    model: str
+    version: str
+    engine: str
+    precision: str
+    last_progress_s: float
+
+
+class BatchRecorder(Protocol):
+    """What a batcher reports; the shape of ``server.batching``'s observer."""
+
+    def batch_done(
+        self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
+    ) -> None:
+        """One batch has finished; ``reason`` is why it was sent: full, window, deadline or idle."""
+        ...
+
+    def cancelled(self, stage: str) -> None:
+        """A caller left while its request was in ``stage``."""
+        ...
+
+    def deadline_missed(self, stage: str) -> None:
+        """A request could not be on time, found in ``stage``."""
+        ...
+
+    def queue_depth(self, n: int) -> None:
+        """How many wait now."""
+        ...
+
+
+class NullTelemetry:
+    """Measures nothing; also the interface of what measures."""
+
+    def request_done(self, endpoint: str, protocol: str, outcome: str, tier: str, seconds: float) -> None:
+        """One request has ended; ``outcome`` is "ok" or a ``Code``'s value, ``tier`` is who answered or "none"."""
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused before any work."""
+
+    def fallback(self, endpoint: str, reason: str) -> None:
+        """The fallback tier answered; every reason but a cold start counts as degraded."""
+
+    def deadline_missed(self, stage: str) -> None:
+        """A deadline passed, or could not be met."""
+
+    def cancelled(self, stage: str) -> None:
+        """A caller left."""
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop woke up."""
+
+    def batcher(self, model: str, engine: str) -> BatchRecorder:
+        """The recorder of one model's batcher."""
+        return _NullBatchRecorder()
+
+    def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
+        """Where to ask for the engines at each scrape."""
+
+    def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """A number without labels that is asked for at each scrape."""
+
+    def fold(self) -> None:
+        """Bound the memory of what was appended; called about once a second."""
+
+
+class _NullBatchRecorder:
+    def batch_done(
+        self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
+    ) -> None:
+        pass
+
+    def cancelled(self, stage: str) -> None:
+        pass
+
+    def deadline_missed(self, stage: str) -> None:
+        pass
+
+    def queue_depth(self, n: int) -> None:
+        pass

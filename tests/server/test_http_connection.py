@@ -1,0 +1,400 @@
+"""The HTTP connection: order, limits, slow clients, and clients who leave. Raw sockets; also the guard of our uvicorn overrides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from prometheus_client import generate_latest
+
+from tests.server.serving import post, serving, until
+
+ASK = {"history": ["sku-1"], "k": 1}
+
+
+def first(body: bytes) -> str:
+    return str(json.loads(body)["items"][0]["item_id"])
+
+
+async def test_a_connection_carries_request_after_request() -> None:
+    """Keep-alive holds across hot and cold paths."""
+    async with serving() as server:
+        connection = await server.connect()
+        for n in (1, 2):
+            connection.send(post({"history": [f"sku-{n}"], "k": 1}))
+            status, headers, body = await connection.answer()
+            assert (status, first(body)) == (200, f"sku-{n}-r1")
+            assert "connection" not in headers
+        connection.send(b"GET /readyz HTTP/1.1\r\nhost: shop\r\n\r\n")
+        assert (await connection.answer())[0] == 200
+        connection.send(post(ASK))
+        assert (await connection.answer())[0] == 200
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    """Hot, cold, hot, refused and hot in one packet, while the first is held: five answers in order."""
+    async with serving() as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        connection.send(
+            post({"history": ["sku-1"], "k": 1})
+            + b"GET /healthz HTTP/1.1\r\nhost: shop\r\n\r\n"
+            + post({"history": ["sku-2"], "k": 1})
+            + post({"history": ["sku-3"], "k": 0})
+            + post({"history": ["sku-4"], "k": 1})
+        )
+        await until(lambda: server.fake.waiting)
+        server.fake.hold = False
+        server.fake.release()
+
+        answers = [await connection.answer() for _ in range(5)]
+
+        assert [status for status, _, _ in answers] == [200, 200, 200, 422, 200]
+        assert first(answers[0][2]) == "sku-1-r1"
+        assert json.loads(answers[1][2])["alive"] is True
+        assert first(answers[4][2]) == "sku-4-r1"
+
+
+async def test_two_thousand_pipelined_requests_need_no_deep_stack() -> None:
+    """What has waited behind a held one is answered in a loop, not by recursion."""
+    async with serving(default_deadline_ms=9000) as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        connection.send(post(ASK))
+        await until(lambda: server.fake.waiting)
+        connection.send(post({"history": ["sku-1"], "k": 0}) * 2000)
+        await connection.writer.drain()
+        connection.send(b"GET /healthz HTTP/1.1\r\nhost: shop\r\n\r\n")
+        neighbour = await server.connect()
+        neighbour.send(post({"history": ["sku-1"], "k": 0}))
+        assert (await neighbour.answer())[0] == 422  # by now the queue behind the held one has been read
+        server.fake.release()
+
+        assert (await connection.answer())[0] == 200
+        for _ in range(2000):
+            assert (await connection.answer())[0] == 422
+        assert (await connection.answer())[0] == 200
+
+
+async def test_who_leaves_with_requests_in_line_takes_all_of_them_along() -> None:
+    """The one being worked on is cancelled though others wait behind it; those never begin."""
+    async with serving(default_deadline_ms=60_000, max_deadline_ms=60_000) as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        connection.send(post(ASK) * 3)
+        await until(lambda: server.fake.waiting)
+
+        connection.close()
+
+        await until(lambda: server.app.admission.in_flight == 0)
+        assert server.fake.waiting[0][1].cancelled()
+        assert len(server.fake.seen) == 1
+
+
+async def test_who_does_not_read_its_answers_is_not_asked_for_more_requests() -> None:
+    """Back-pressure: of 200 requests for large answers only a few are worked on until the client reads; then all are."""
+    async with serving(max_in_flight=4096, write_timeout_s=15.0) as server:
+        greedy = await server.connect()
+        transport: Any = greedy.writer.transport
+        transport.pause_reading()
+        batch = {"requests": [{"history": ["sku-1"], "k": 100}] * 64}
+        greedy.send(post(batch, "/v1/recommendations/batch") * 200)
+        protocol = next(iter(server.app.connections._open))
+        await until(lambda: protocol.flow.write_paused)
+        neighbour = await server.connect()
+        for _ in range(20):
+            neighbour.send(post(ASK))
+            assert (await neighbour.answer())[0] == 200
+
+        assert len(server.fake.seen) < 100 * 64
+        transport.resume_reading()
+        for _ in range(200):
+            assert (await greedy.answer())[0] == 200
+
+
+async def test_a_request_may_come_in_pieces() -> None:
+    """Every split of head and body gives the same answer."""
+    async with serving() as server:
+        connection = await server.connect()
+        for byte in post(ASK):
+            connection.send(bytes((byte,)))
+            await connection.writer.drain()
+        assert first((await connection.answer())[2]) == "sku-1-r1"
+
+
+async def test_a_chunked_body_is_read() -> None:
+    """Transfer-Encoding: chunked is HTTP/1.1, so it works."""
+    async with serving() as server:
+        connection = await server.connect()
+        body = json.dumps(ASK).encode()
+        head = b"POST /v1/recommendations HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n"
+        parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:])]
+        connection.send(head + parts[0])
+        connection.send(parts[1] + b"0\r\n\r\n")
+        assert (await connection.answer())[0] == 200
+
+
+async def test_a_64_megabyte_body_is_refused_before_it_is_read() -> None:
+    """413 arrives while nothing but the head was sent."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(
+            b"POST /v1/recommendations HTTP/1.1\r\nhost: shop\r\ncontent-length: 67108864\r\n\r\n"
+        )
+        status, headers, body = await connection.answer()
+        assert (status, headers["connection"]) == (413, "close")
+        assert json.loads(body)["error"]["limit"] == "1048576 bytes"
+
+
+async def test_a_client_that_sends_all_64_megabytes_still_gets_its_413() -> None:
+    """The rest is thrown away for a moment, so that a client which writes first can read our answer."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(
+            b"POST /v1/recommendations HTTP/1.1\r\nhost: shop\r\ncontent-length: 67108864\r\n\r\n"
+        )
+        block = bytes(1 << 20)
+        for _ in range(64):
+            connection.send(block)
+            await connection.writer.drain()
+        assert (await connection.answer())[0] == 413
+
+
+async def test_a_chunked_body_over_the_limit_is_refused() -> None:
+    """Without a length the limit counts what has come."""
+    async with serving(max_body_bytes=1024) as server:
+        connection = await server.connect()
+        connection.send(
+            b"POST /v1/recommendations HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n"
+            + b"800\r\n" + b" " * 2048 + b"\r\n"
+        )  # fmt: skip
+        assert (await connection.answer())[0] == 413
+        assert await connection.closed()
+
+
+async def test_the_body_limit_holds_on_every_path() -> None:
+    """A path that is not ours is no way around the limit."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(b"POST /nowhere HTTP/1.1\r\nhost: shop\r\ncontent-length: 67108864\r\n\r\n")
+        assert (await connection.answer())[0] == 413
+
+
+async def test_an_endless_head_is_cut_off() -> None:
+    """Headers have a limit too."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(b"GET /healthz HTTP/1.1\r\n" + b"x-filler: " + b"a" * 40_000)
+        assert (await connection.answer())[0] == 431
+        assert await connection.closed()
+
+
+async def test_who_sends_a_byte_now_and_then_is_cut_off() -> None:
+    """A request must be whole within the limit, however lively its sender looks."""
+    async with serving(read_timeout_s=0.3) as server:
+        connection = await server.connect()
+        began = time.monotonic()
+
+        async def drip() -> None:
+            for byte in post(ASK) * 100:
+                connection.send(bytes((byte,)))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        status, headers, _ = await connection.answer()
+        dripping.cancel()
+        assert (status, headers["connection"]) == (408, "close")
+        assert 0.2 < time.monotonic() - began < 2.0
+
+
+async def test_who_does_not_read_is_cut_off_and_harms_nobody() -> None:
+    """A client that asks for megabytes and takes none loses its connection; a neighbour is answered meanwhile."""
+    async with serving(write_timeout_s=0.3, max_in_flight=4096, max_batch_requests=256) as server:
+        greedy = await server.connect()
+        greedy.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        batch = {"requests": [{"history": ["sku-1"], "k": 100}] * 256}
+        greedy.send(post(batch, "/v1/recommendations/batch") * 8)
+        await until(lambda: len(server.fake.seen) >= 256)
+
+        neighbour = await server.connect()
+        neighbour.send(post(ASK))
+        assert (await neighbour.answer())[0] == 200
+        await until(lambda: len(server.app.connections) == 1)
+        assert server.app.admission.in_flight == 0
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    """Keep-alive ends, so that forgotten clients do not use up the connections."""
+    async with serving(keep_alive_s=0.2) as server:
+        connection = await server.connect()
+        connection.send(post(ASK))
+        await connection.answer()
+        assert await connection.closed()
+
+
+async def test_who_leaves_takes_its_request_along() -> None:
+    """A closed connection cancels the work, and its permit comes back."""
+    async with serving(default_deadline_ms=60_000, max_deadline_ms=60_000) as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        connection.send(post(ASK))
+        await until(lambda: server.fake.waiting)
+
+        connection.close()
+
+        await until(lambda: server.app.admission.in_flight == 0)
+        assert server.fake.waiting[0][1].cancelled()
+
+
+async def test_two_thousand_who_leave_mid_batch_leave_no_trace() -> None:
+    """Permits, connections and flights are all back; a neighbour whose request was among them has its own answer."""
+    async with serving(max_in_flight=4096, default_deadline_ms=60_000, max_deadline_ms=60_000) as server:
+        server.fake.hold = True
+        neighbour = await server.connect()
+        neighbour.send(post({"history": ["sku-7"], "k": 1}))
+        for _ in range(4):
+            crowd = [await server.connect() for _ in range(500)]
+            for connection in crowd:
+                connection.send(post(ASK))
+            await until(lambda: server.app.admission.in_flight == 501)
+            for connection in crowd:
+                connection.close()
+            await until(lambda: server.app.admission.in_flight == 1)
+        server.fake.release()
+
+        assert first((await neighbour.answer())[2]) == "sku-7-r1"
+        await until(lambda: len(server.app.connections) == 1)
+        assert len(server.app.service.flights) == 0
+
+
+async def test_a_client_that_resets_while_it_is_answered_is_no_error() -> None:
+    """Gone between the engine and the wire: nothing is raised, the next one is served."""
+    async with serving() as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        connection.send(post(ASK))
+        await until(lambda: server.fake.waiting)
+        connection.writer.transport.abort()
+        server.fake.hold = False
+        server.fake.release()
+
+        other = await server.connect()
+        other.send(post(ASK))
+        assert (await other.answer())[0] == 200
+
+
+async def test_when_full_a_refusal_comes_fast_with_its_hint() -> None:
+    """429 at once, Retry-After in whole seconds, the connection goes on."""
+    async with serving(max_in_flight=1, max_batch_requests=1) as server:
+        server.fake.hold = True
+        held, refused = await server.connect(), await server.connect()
+        held.send(post(ASK))
+        await until(lambda: server.fake.waiting)
+        refused.send(post(ASK))
+        status, headers, body = await refused.answer()
+        assert (status, int(headers["retry-after"]) >= 1) == (429, True)
+        assert json.loads(body)["error"]["retry_after_ms"] >= 1
+        server.fake.hold = False
+        server.fake.release()
+        assert (await held.answer())[0] == 200
+        refused.send(post(ASK))
+        assert (await refused.answer())[0] == 200
+
+
+async def test_when_full_a_long_body_is_refused_before_it_comes() -> None:
+    """No permit: no reason to read a megabyte first; the connection is usable after it."""
+    async with serving(max_in_flight=1, max_batch_requests=1) as server:
+        server.fake.hold = True
+        held, refused = await server.connect(), await server.connect()
+        held.send(post(ASK))
+        await until(lambda: server.fake.waiting)
+        refused.send(b"POST /v1/recommendations HTTP/1.1\r\nhost: shop\r\ncontent-length: 100000\r\n\r\n")
+        assert (await refused.answer())[0] == 429
+        server.fake.hold = False
+        server.fake.release()
+        refused.send(b" " * 100_000 + post(ASK))
+        assert (await refused.answer())[0] == 200
+
+
+async def test_expect_100_continue_is_answered() -> None:
+    """curl waits for it before a long body."""
+    async with serving() as server:
+        connection = await server.connect()
+        request = post(ASK, "/v1/recommendations", "expect: 100-continue")
+        head, _, body = request.partition(b"\r\n\r\n")
+        connection.send(head + b"\r\n\r\n")
+        assert await connection.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(body)
+        assert (await connection.answer())[0] == 200
+
+
+async def test_http_1_0_and_connection_close_end_the_connection() -> None:
+    """Who says close gets an answer and an end."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(post(ASK, "/v1/recommendations", "connection: close"))
+        status, headers, _ = await connection.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await connection.closed()
+
+
+async def test_what_is_not_http_gets_400_and_an_end() -> None:
+    """A TLS hello or a stray byte stream is told off, not a crash."""
+    async with serving() as server:
+        for junk in (
+            b"\x16\x03\x01\x02\x00\x01\x00",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET \xff HTTP/1.1\r\n\r\n",
+        ):
+            connection = await server.connect()
+            connection.send(junk)
+            assert (await connection.answer())[0] in (400, 404)
+
+
+async def test_too_many_connections_are_told_so() -> None:
+    """The limit answers 503 and closes; those already there are served."""
+    async with serving(max_connections=2) as server:
+        kept = [await server.connect(), await server.connect()]
+        for connection in kept:
+            connection.send(post(ASK))
+            assert (await connection.answer())[0] == 200
+        extra = await server.connect()
+        assert (await extra.answer())[0] == 503
+        assert await extra.closed()
+        kept[0].send(post(ASK))
+        assert (await kept[0].answer())[0] == 200
+
+
+async def test_an_upgrade_is_answered_as_plain_http() -> None:
+    """No WebSocket here; asking for one harms nothing."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(
+            b"GET /healthz HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+        )
+        assert (await connection.answer())[0] == 200
+
+
+async def test_refusals_by_the_connection_itself_are_counted() -> None:
+    """Too large, not HTTP, too slow, too many: each has its reason, so that an operator sees an attack."""
+    async with serving(read_timeout_s=0.2, max_connections=3) as server:
+        kept = []
+        for junk in (
+            b"POST /x HTTP/1.1\r\nhost: shop\r\ncontent-length: 67108864\r\n\r\n",
+            b"\x16\x03\x01",
+            b"GET /healthz HTTP/1.1\r\nhost",
+        ):
+            connection = await server.connect()
+            connection.send(junk)
+            await connection.answer()
+            connection.close()
+        await until(lambda: len(server.app.connections) == 0)
+        for _ in range(4):
+            kept.append(await server.connect())
+        await kept[-1].answer()
+
+        text = await asyncio.to_thread(lambda: generate_latest(server.app.registry).decode())
+        for reason in ("too_large", "malformed", "timeout", "connections"):
+            assert f'vitrine_rejected_total{{reason="{reason}"}} 1.0' in text
