@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-RECIPE := build_engines/recipes/sample_shop.toml
+RECIPE ?= build_engines/recipes/sample_shop.toml
+MODEL ?= sample-shop
 STAMP_RUN := $(VENV)/.installed-run
 STAMP_DEV := $(VENV)/.installed-dev
 # The test extra installs all; pip reads PIP_* from the environment as usual.
@@ -31,7 +32,7 @@ build: $(STAMP_RUN)  ## build and publish the sample shop's engines (cached)
 	$(BIN)/python -m build_engines run $(RECIPE)
 
 serve: build     ## build what is missing, then serve HTTP 8000, gRPC 8001, metrics 8002
-	exec $(BIN)/python -m server
+	exec $(BIN)/python -m server --model $(MODEL)
 
 test: $(STAMP_DEV)  ## all tests
 	$(BIN)/python -m pytest
@@ -42,8 +43,8 @@ check: $(STAMP_DEV)  ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP_DEV)  ## measure every figure of the README; writes bench/results/
-	$(BIN)/python -m bench
+bench: $(STAMP_DEV)  ## measure every figure of the README; BEAUTY=FOLDER adds the public log
+	$(BIN)/python -m bench $(if $(BEAUTY),--beauty $(BEAUTY))
 
 clean:           ## remove caches and build outputs, not the environment
 	rm -rf .workspace .sample_shop .mypy_cache .ruff_cache .pytest_cache .hypothesis

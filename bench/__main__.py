@@ -1,0 +1,94 @@
+"""``python -m bench``: build the benchmark's engines if they are not there, measure, write Markdown and JSON.
+
+Each figure is compared within the run (FP32 beside INT8, gRPC beside HTTP, metrics on beside off), because the machine's
+speed drifts. What else the machine did meanwhile is in the report as ``foreign_cores``: over 0.25, run it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import engine, quality, serving
+from bench.report import markdown
+
+RECIPE = "build_engines/recipes/bench_50k.toml"
+MODELS = {"fp32": "bench-50k-fp32", "int8": "bench-50k-int8"}
+PARTS = ("quality", "engine", "serving", "overload", "grpc", "metrics", "start")
+
+
+def main() -> int:
+    """Measure what was asked for."""
+    args = _arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {"machine": serving.machine(), "began": time.strftime("%Y-%m-%d %H:%M:%S")}
+    wanted = args.only or PARTS
+    if "quality" in wanted:
+        _say(
+            "quality: sample shop"
+            + (", Beauty" if args.beauty else " (give --beauty FOLDER for the public log)")
+        )
+        results["quality"] = quality.measure(args.repository, args.beauty)
+    if set(wanted) - {"quality"}:
+        for precision, model in MODELS.items():
+            _build(args.repository, precision, model)
+    bodies = args.out / "bodies.jsonl"
+    if set(wanted) & {"serving", "overload", "grpc", "metrics"}:
+        serving.write_bodies(args.repository, MODELS["int8"], bodies)
+    if "engine" in wanted:
+        _say("engine alone, FP32 and INT8 in turn")
+        results["engine"] = engine.measure(args.repository, MODELS)
+    run = serving.Bench(args.repository, bodies, seconds=args.seconds, say=_say)
+    if "start" in wanted:
+        results["start"] = {name: run.start_up(model) for name, model in MODELS.items()}
+    if "serving" in wanted:
+        results["serving"] = {name: run.serving(model) for name, model in MODELS.items()}
+    if "overload" in wanted:
+        known = results.get("serving", {}).get("int8", {}).get("highest_rps_50ms")
+        results["overload"] = run.overload(MODELS["int8"], known)
+    if "grpc" in wanted:
+        results["grpc"] = run.grpc(MODELS["int8"])
+    if "metrics" in wanted:
+        results["metrics"] = run.metrics_cost(MODELS["int8"])
+    (args.out / "bench.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = markdown(results)
+    (args.out / "bench.md").write_text(text, encoding="utf-8")
+    print(text)
+    _say(f"written: {args.out / 'bench.md'} and bench.json")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--repository", type=Path, default=Path("bench/results/model_repository"), help="default: %(default)s"
+    )
+    parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; repeatable; default: all")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each timed run (default: %(default)s)")
+    parser.add_argument(
+        "--beauty",
+        type=Path,
+        help="folder with Beauty.txt and Beauty_item2attributes.json: build and judge it as well",
+    )
+    return parser.parse_args()
+
+
+def _build(repository: Path, precision: str, model: str) -> None:
+    _say(f"engines of {model} (cached)")
+    command = [sys.executable, "-m", "build_engines", "run", RECIPE, "--repository", str(repository)]
+    command += ["--set", f"model.name={model}", "--set", f"quantize.precision={precision}"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
