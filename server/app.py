@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import sys
 import time
@@ -43,6 +44,8 @@ log = logging.getLogger("vitrine.app")
 
 HEALTH_EVERY_S = 0.5
 # Requests leave no cycles behind, so young collections find nothing: make them rare, and full ones rarer.
+# Permits that are always open, in batches: one in the engine, one packed, one filling up.
+BATCHES_OPEN = 3
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -99,7 +102,13 @@ class Application:
         self.registry = CollectorRegistry()
         self.telemetry: NullTelemetry = Telemetry(self.registry) if settings.metrics else NullTelemetry()
         self.model = open_model(settings, self.telemetry.batcher)
-        self.admission = Admission(self.model.info().name, settings.max_in_flight)
+        info = self.model.info()
+        self.admission = Admission(
+            info.name,
+            settings.max_in_flight,
+            target_wait_s=settings.target_wait_ms * 1e-3 if settings.target_wait_ms else math.inf,
+            floor=BATCHES_OPEN * info.limits.get("max_batch", 1),
+        )
         limits = RequestLimits(
             max_history=settings.max_history,
             max_candidates=settings.max_candidates,
@@ -236,7 +245,7 @@ class Application:
         telemetry.gauge(
             "vitrine_in_flight", "Requests admitted and not yet answered.", lambda: self.admission.in_flight
         )
-        telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.limit)
+        telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.open)
         telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
 
     def _engine_states(self) -> Iterable[EngineState]:

@@ -57,7 +57,7 @@ class Ticket:
             Overloaded: there are not that many; the ticket holds what it held.
         """
         if cost > self._cost:
-            self._service.admission.acquire(cost - self._cost)
+            self._service.admission.acquire(cost - self._cost, held=self._cost)
             self._cost = cost
 
     def end(self, outcome: str, tier: str = NO_TIER) -> float:
@@ -179,20 +179,21 @@ class Service:
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_at_s = math.inf
 
-    def admit(self, endpoint: str, protocol: str) -> Ticket:
+    def admit(self, endpoint: str, protocol: str) -> Ticket | ServeError:
         """Take a permit, before any work.
 
-        Raises:
-            Overloaded: none is left.
-            NotReady: the server is going, or not there yet.
+        Returns:
+            The ticket; or, not raised because refusing must be cheap, ``Overloaded`` when no permit is left and
+            ``NotReady`` when the server is going.
         """
-        try:
-            self.admission.acquire()
-        except ServeError as error:
-            code = error.code.value
+        admission = self.admission
+        refusal = admission.refusal()
+        if refusal is not None:
+            code = refusal.code.value
             self.telemetry.rejected(code)
             self.telemetry.request_done(endpoint, protocol, code, NO_TIER, 0.0)
-            raise
+            return refusal
+        admission.acquire()
         return Ticket(self, endpoint, protocol, self.clock())
 
     def recommend(self, ticket: Ticket, request: RecommendRequest, done: Done) -> Flight:

@@ -79,7 +79,13 @@ class Settings:
     default_deadline_ms: float = _setting(100.0, "deadline of a request that names none", low=1, high=600_000)
     max_deadline_ms: float = _setting(10_000.0, "longer deadlines are taken as this", low=1, high=600_000)
     max_in_flight: int = _setting(
-        256, "requests admitted at once; more are refused with 429", low=1, high=65536
+        512, "requests admitted at once; more are refused with 429", low=1, high=65536
+    )
+    target_wait_ms: float = _setting(
+        25.0,
+        "under overload, admit what the measured rate answers within this; 0: max_in_flight alone",
+        low=0,
+        high=60_000,
     )
     max_batch_requests: int = _setting(256, "shoppers in one batch call", low=1, high=4096)
     max_body_bytes: int = _setting(

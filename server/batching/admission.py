@@ -5,6 +5,11 @@ microsecond, since in a flash sale most of what the server does is refuse. The h
 imagined queue of those refused, divided by the measured rate at which permits come back: refused callers are
 told different times, and so do not return all at once.
 
+How many permits are open follows the measured rate: as many as drain within ``target_wait_s``, never fewer
+than ``floor`` (a few batches, so that the engine is never starved by a careful guess) and never more than
+``limit``. A fixed number is right for one engine on one machine; a queue that is a few hundred milliseconds
+deep answers everybody too late, and a shop that is told to come back has lost less than one that waits.
+
 Units: seconds on the injected clock; ``wait_idle`` uses the loop's own.
 """
 
@@ -14,11 +19,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from math import exp
+from math import exp, inf
 from types import TracebackType
 
 from server.batching.conditions import Conditions
-from server.errors import InvalidRequest, NotReady, Overloaded
+from server.errors import InvalidRequest, NotReady, Overloaded, ServeError
 
 RATE_MEMORY_S = 2.0  # the drain rate looks back about this far, over time when there was something to drain
 RATE_STEP_S = 0.005  # how stale the rate may be when refusing
@@ -55,6 +60,7 @@ class Admission:
 
     Attributes:
         limit: permits in all.
+        open: permits that may be taken now (<= ``limit``).
         in_flight: permits taken.
     """
 
@@ -63,29 +69,46 @@ class Admission:
         "_conditions",
         "_drained",
         "_evidence_s",
+        "_floor",
         "_line",
         "_line_s",
         "_name",
         "_seen_s",
         "_stopped",
+        "_target_wait_s",
         "in_flight",
         "limit",
+        "open",
     )
 
-    def __init__(self, name: str, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        target_wait_s: float = inf,
+        floor: int = 1,
+    ) -> None:
         """Start with all permits free.
 
         Args:
             name: what is admitted to, for messages.
             limit: permits in all (> 0).
             clock: monotonic seconds.
+            target_wait_s: open as many permits as drain within this (> 0); infinite: always all.
+            floor: permits that are always open (1..limit; more counts as ``limit``).
 
         Raises:
-            ValueError: the limit is out of range.
+            ValueError: a number is out of range.
         """
         if limit < 1:
             raise ValueError(f"limit = {limit}, must be > 0")
+        if not target_wait_s > 0 or floor < 1:
+            raise ValueError(f"target_wait_s = {target_wait_s} and floor = {floor}, must be > 0")
         self._name, self._clock, self.limit = name, clock, limit
+        self._target_wait_s, self._floor = target_wait_s, min(floor, limit)
+        self.open = limit
         self.in_flight = 0
         self._stopped = False
         # Decaying sums of permits given back and of the busy seconds in which that happened: their quotient
@@ -97,11 +120,15 @@ class Admission:
         self._line = 0.0  # how many refused callers are imagined to stand in line, as of _line_s
         self._conditions = Conditions()
 
-    def acquire(self, cost: int = 1) -> None:
+    def acquire(self, cost: int = 1, *, held: int = 0) -> None:
         """Take ``cost`` permits, all or none, at once or not at all.
+
+        A call for many needs room for its first batches only (``floor``): measured whole against what is open,
+        it would never get in beside a steady stream of small ones. Alone, a call gets whatever it asks for.
 
         Args:
             cost: permits (> 0): one per engine item.
+            held: permits that the same call holds already.
 
         Raises:
             Overloaded: not that many are free; ``retry_after_s`` comes from the measured drain rate.
@@ -109,21 +136,32 @@ class Admission:
             NotReady: draining.
             ValueError: ``cost`` is below 1.
         """
-        if self._stopped:
-            raise NotReady(f"{self._name} is draining")
-        taken = self.in_flight + cost
-        if taken > self.limit:
-            if cost > self.limit:
-                raise InvalidRequest(
-                    f"{self._name}: {cost} items in one request, the limit is {self.limit}; send fewer",
-                    limit=str(self.limit),
-                )
-            raise Overloaded(self._name, self.in_flight, self.limit, self._retry_after_s(cost))
+        refusal = self.refusal(cost, held=held)
+        if refusal is not None:
+            raise refusal
         if cost < 1:
             raise ValueError(f"cost = {cost}, must be > 0")
         if self.in_flight == 0:
             self._seen_s = self._clock()  # idle time says nothing about how fast we drain
-        self.in_flight = taken
+        self.in_flight += cost
+
+    def refusal(self, cost: int = 1, *, held: int = 0) -> ServeError | None:
+        """What ``acquire`` would raise to this caller, or None; for those who refuse without raising.
+
+        In a flash sale refusing is most of the work, and a raised error is a traceback, a cycle through the
+        frame that caught it, and in the end a garbage collection.
+        """
+        if self._stopped:
+            return NotReady(f"{self._name} is draining")
+        if self.in_flight + min(cost, self._floor) > self.open or self.in_flight + cost > self.limit:
+            if cost + held > self.limit:
+                return InvalidRequest(
+                    f"{self._name}: {cost + held} items in one request, the limit is {self.limit}; send fewer",
+                    limit=str(self.limit),
+                )
+            if self.in_flight > held:
+                return Overloaded(self._name, self.in_flight, self.open, self._retry_after_s(cost))
+        return None
 
     def release(self, cost: int = 1) -> None:
         """Give ``cost`` permits back: exactly once, in a ``finally``.
@@ -136,6 +174,9 @@ class Admission:
         self._pass_time(self._clock())
         self._drained += cost
         self.in_flight -= cost
+        if self._target_wait_s != inf:
+            drains = int(self._drained / self._evidence_s * self._target_wait_s)
+            self.open = min(self.limit, max(self._floor, drains))
         if self.in_flight == 0:
             self._conditions.check()
 
@@ -180,5 +221,5 @@ class Admission:
         line = max(0.0, self._line - rate * max(0.0, now - self._line_s)) + cost
         self._line = min(line, RETRY_MAX_S * rate)  # nobody is told to come back later than that
         self._line_s = now
-        wait = (self.in_flight - self.limit + line) / rate
+        wait = (self.in_flight - self.open + line) / rate
         return min(max(wait, RETRY_MIN_S), RETRY_MAX_S)

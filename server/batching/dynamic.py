@@ -2,8 +2,8 @@
 
 What to run is asked of ``policy.py``, when to pack it of ``lane.py``; how a call ends is in ``outcomes.py``.
 
-**Every admitted request ends exactly once**: a call is in the queue, in the packed or in the running batch;
-whatever happens to those three ends in ``outcomes.py``, in a ``finally``; and a timer at the earliest
+**Every admitted request ends exactly once**: a call is in the queue, in a packed or in the running batch;
+whatever happens to those ends in ``outcomes.py``, in a ``finally``; and a timer at the earliest
 deadline holds even when the engine hangs.
 
 Units: seconds on the injected clock; only timer delays use the loop's own.
@@ -101,6 +101,7 @@ class DynamicBatcher(Generic[In, Out]):
             place == 0
             or self._lane.running is None
             or now >= self._alarm.at_s
+            or len(waiting) == self._limits.max_items  # a full batch: worth packing behind the next one
             or self._limits.max_wait_s > 0.0
         ):
             self._turning = True  # at the end of this iteration: those who came together go together
@@ -184,10 +185,13 @@ class DynamicBatcher(Generic[In, Out]):
         try:
             while waiting:
                 start = lane.free_s(now)
-                if lane.packed is not None:  # both places are taken: only say no in time
+                if lane.packed and (len(waiting) < limits.max_items or now < lane.pack_at_s()):
+                    # One is packed, and no full one should be behind it yet: only say no in time.
                     miss(waiting.take(late_count(waiting.deadlines_s, start, cost)), "queue")
                     if waiting:
                         wake = min(wake, waiting.deadlines_s[0] - cost.predict_s(1))
+                    if len(waiting) >= limits.max_items:
+                        wake = min(wake, lane.pack_at_s())
                     break
                 oldest = waiting.oldest_s() if limits.max_wait_s > 0.0 else now
                 moment = Moment(now, start, lane.pack_at_s(), lane.lead_s, oldest)

@@ -68,7 +68,10 @@ class Servicer:
         ticket: Ticket | None = None
         outcome = "cancelled"
         try:
-            ticket = call.ticket = self._service.admit(endpoint, "grpc")
+            admitted = self._service.admit(endpoint, "grpc")
+            if isinstance(admitted, ServeError):
+                raise admitted
+            ticket = call.ticket = admitted
             if len(raw) > self._max_message_bytes:
                 raise RequestTooLarge(len(raw), self._max_message_bytes)
             reply = await run(call, raw)

@@ -80,7 +80,7 @@ class RecommendEndpoint:
     def refuses_now(self) -> bool:
         """Whether no permit is left."""
         admission = self._service.admission
-        return admission.in_flight >= admission.limit
+        return admission.in_flight >= admission.open
 
     def start(self, exchange: Exchange) -> Cancellable | None:
         """Key, permit, decode, ask; the answer is written by a callback."""
@@ -89,10 +89,16 @@ class RecommendEndpoint:
             if self._keys.required:
                 headers = exchange.headers
                 self._keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
-            ticket = self._service.admit(self.name, "http")
+            admitted = self._service.admit(self.name, "http")
+            if isinstance(admitted, ServeError):
+                self._access.ended(self.name, admitted.code.value, exchange, 0.0)
+                exchange.reply_error(admitted)
+                return None
+            ticket = admitted
             return self._run(exchange, ticket)
         except Exception as error:
             refused = self._service.as_serve_error(error)
+            refused.__traceback__ = None  # or it and this frame keep each other until a garbage collection
             if ticket is not None:
                 ticket.end(refused.code.value)
             elif isinstance(refused, Unauthenticated):

@@ -72,10 +72,9 @@ class Fallback:
         narrowed = request.filters is not None or request.candidates is not None
         mask_N = allowed(self._catalogue, request) if narrowed else None
         scores = self._transition_scores(history)
+        best = sorted((-score, row) for row, score in scores.items())
         ranked = [
-            (row, score)
-            for row, score in sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
-            if row not in banned and (mask_N is None or mask_N[row])
+            (row, -score) for score, row in best if row not in banned and (mask_N is None or mask_N[row])
         ][: request.k]
         if len(ranked) < request.k:
             banned.update(row for row, _ in ranked)

@@ -86,7 +86,8 @@ def load_model(
     if manifest.task != TASK:
         raise ArtifactError(f"{where}: task is {manifest.task!r}, this server serves {TASK!r}")
     try:
-        stored = opened.constants(mmap=True)
+        # Views of the mapped files as plain arrays: indexing a memmap costs several times as much.
+        stored = {name: np.asarray(table) for name, table in opened.constants(mmap=True).items()}
         bound = tables.engine_tables(stored)
         rows = len(stored[tables.ITEM_EMB])
         catalogue = load_catalogue(opened.path(ITEM_IDS_FILE), opened.path(ITEM_COLUMNS_FILE), rows=rows)

@@ -194,3 +194,39 @@ def test_permits_are_conserved(script: list[tuple[str, float]]) -> None:
         elif held:
             admission.release(held.pop(int(amount) % len(held)))
         assert admission.in_flight == sum(held) <= 8
+
+
+def test_open_permits_follow_the_rate_at_which_they_come_back() -> None:
+    """Under load as many are let in as drain within the target; never fewer than the floor, never above the limit."""
+    clock = Clock()
+    admission = Admission("rec", 400, clock, target_wait_s=0.025, floor=32)
+    opened = {}
+    for rate in (200, 4000, 100_000):
+        for _ in range(int(rate * 10)):  # ten seconds at a steady rate
+            admission.acquire()
+            clock.now += 1 / rate
+            admission.release()
+        opened[rate] = admission.open
+
+    assert opened == {200: 32, 4000: pytest.approx(100, abs=3), 100_000: 400}
+
+
+def test_a_call_for_many_gets_in_beside_small_ones() -> None:
+    """A batch call needs room for its first batches, not for all of it, and what it takes counts in full."""
+    clock = Clock()
+    admission = Admission("rec", 400, clock, target_wait_s=0.025, floor=32)
+    for _ in range(8000):  # two seconds at 4,000 a second: about a hundred are open
+        admission.acquire()
+        clock.now += 1 / 4000
+        admission.release()
+    for _ in range(60):
+        admission.acquire()
+
+    admission.acquire()  # the call's own permit ...
+    admission.acquire(255, held=1)  # ... and its batch
+
+    assert admission.in_flight == 316
+    with pytest.raises(Overloaded):
+        admission.acquire()
+    with pytest.raises(Overloaded):
+        admission.acquire(100)  # above the limit in all

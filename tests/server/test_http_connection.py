@@ -211,7 +211,9 @@ async def test_who_sends_a_byte_now_and_then_is_cut_off() -> None:
 
 async def test_who_does_not_read_is_cut_off_and_harms_nobody() -> None:
     """A client that asks for megabytes and takes none loses its connection; a neighbour is answered meanwhile."""
-    async with serving(write_timeout_s=0.3, max_in_flight=4096, max_batch_requests=256) as server:
+    async with serving(
+        write_timeout_s=0.3, max_in_flight=4096, target_wait_ms=0, max_batch_requests=256
+    ) as server:
         greedy = await server.connect()
         greedy.writer.transport.pause_reading()  # type: ignore[attr-defined]
         batch = {"requests": [{"history": ["sku-1"], "k": 100}] * 256}
@@ -250,7 +252,9 @@ async def test_who_leaves_takes_its_request_along() -> None:
 
 async def test_two_thousand_who_leave_mid_batch_leave_no_trace() -> None:
     """Permits, connections and flights are all back; a neighbour whose request was among them has its own answer."""
-    async with serving(max_in_flight=4096, default_deadline_ms=60_000, max_deadline_ms=60_000) as server:
+    async with serving(
+        max_in_flight=4096, target_wait_ms=0, default_deadline_ms=60_000, max_deadline_ms=60_000
+    ) as server:
         server.fake.hold = True
         neighbour = await server.connect()
         neighbour.send(post({"history": ["sku-7"], "k": 1}))
