@@ -39,28 +39,20 @@ def _number(value: float | None, digits: int = 2) -> str:
 def _quality(reports: Json) -> str:
     out = []
     for model, report in reports.items():
-        figures = report["quality"]["test"]
-        names = ["recall@10", "ndcg@10", "mrr@10", "recall@20"]
-        rows = [
+        rows = {f"{report['precision']} engine as served, all tested users": report["figures"]}
+        rows |= {f"{name}, the gate's users": figures for name, figures in report["gate"].items()}
+        names = ["recall@10", "ndcg@10", "mrr@10", "recall@20", "ndcg@20", "coverage@10"]
+        whole = [
             [who, str(one["n"]), *(_number(one["metrics"].get(name), 4) for name in names)]
-            for who, one in figures.items()
+            for who, one in rows.items()
         ]
-        out.append(
-            f"### Quality, {model} (protocol A, the engine as served)\n\n"
-            + _table(["model", "users", *names], rows)
-        )
-        slices = [
-            [
-                who,
-                part,
-                str(int(values.get("n") or 0)),
-                _number(values.get("recall@10"), 4),
-                _number(values.get("ndcg@10"), 4),
-            ]
-            for who, one in figures.items()
+        parts = [
+            [who, part, str(int(values.get("n") or 0)), *(_number(values.get(name), 4) for name in names[:2])]
+            for who, one in rows.items()
             for part, values in one["slices"].items()
         ]
-        out.append(_table(["model", "slice", "users", "recall@10", "ndcg@10"], slices))
+        out.append(f"### Quality, {model} (protocol A)\n\n" + _table(["model", "users", *names], whole))
+        out.append(_table(["model", "slice", "users", *names[:2]], parts))
     return "\n\n".join(out)
 
 

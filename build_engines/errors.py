@@ -1,0 +1,57 @@
+"""What the builder tells a person when it cannot go on, and the exit code of each.
+
+    BuildError            exit 1    what could not be done, and what to do
+    ├── RecipeError       exit 2    a recipe or ``--set`` is wrong; names file, section and key
+    ├── GateRefused       exit 4    the candidate was measured and must not be served; holds the figures
+    ├── WorkspaceError    exit 5    disk full, locked, or not writable
+    └── TargetError       exit 6    a compile target cannot be built on this machine
+
+Data errors (``build_engines.data.errors.DataError``, exit 3) and the repository's ``ArtifactError`` (exit 5)
+keep their own types; ``__main__`` knows the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.artifacts.manifest import Measurement
+
+
+class BuildError(Exception):
+    """The build cannot go on; the message says what to do."""
+
+    exit_code = 1
+
+
+class RecipeError(BuildError):
+    """A recipe, or a ``--set``, is wrong."""
+
+    exit_code = 2
+
+
+class GateRefused(BuildError):
+    """The finished engine did not prove itself."""
+
+    exit_code = 4
+
+    def __init__(self, model: str, evidence: Sequence[Measurement]) -> None:
+        failed = [item for item in evidence if not item.passed and item.waived_by is None]
+        lines = "".join(f"\n  - {item.sentence()}" for item in failed)
+        super().__init__(
+            f"{model}: not published, {len(failed)} of {len(evidence)} measurements do not hold:{lines}\n"
+            "Change what is compressed, give more users to decide by, or move a limit in [gate] on purpose."
+        )
+        self.evidence = tuple(evidence)
+        self.failed = tuple(failed)
+
+
+class WorkspaceError(BuildError):
+    """The workspace cannot be used."""
+
+    exit_code = 5
+
+
+class TargetError(BuildError):
+    """A compile target cannot be built here; says which package or device is missing."""
+
+    exit_code = 6

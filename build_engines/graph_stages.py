@@ -1,0 +1,155 @@
+"""Stages 3 to 5: quantize, export and compile, each between the states before and after it.
+
+What they do is in ``quantize``, ``export`` and ``compile``; here is what they read and what they leave, so
+that those modules know no stage and no cache. A compressed candidate always brings its FP32 parent along,
+through the same steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from build_engines.compile import TargetSpec, compile_graph
+from build_engines.data.sequences import Sequences
+from build_engines.errors import BuildError, TargetError
+from build_engines.export import Ingredients, export_graph, stored_tables
+from build_engines.models.sasrec_graph import Int8Scales
+from build_engines.quantize import calibrate, quantize_catalogue
+from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
+from build_engines.records import CompileRecord, ExportRecord, GraphRecord, QuantizeRecord
+from build_engines.shop_files import read_shop
+from build_engines.stage import Work
+from build_engines.states import Exported, Quantized, Trained
+from build_engines.trained_files import read_trained
+from server.artifacts.manifest import Calibration, Target
+
+CANDIDATE, PARENT = "candidate", "parent"
+SCORING = "scoring"
+LONG = 5  # items
+
+
+def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord:
+    """Measure activation scales on histories of users whom the gate never judges.
+
+    Raises:
+        BuildError: nobody was set apart for calibration, or one of them is among the gate's users.
+    """
+    if part.precision == "fp32":
+        return QuantizeRecord(precision="fp32", notes=("not compressed: the FP32 parent itself",))
+    if trained.record.mix.neural_weight == 0:
+        note = "not compressed: the counts alone were best, and nothing of the network is scored"
+        work.progress.say(f"  {note}")
+        return QuantizeRecord(precision="fp32", notes=(note,))
+    loaded = trained.loaded
+    split = read_shop(loaded.output.folder).split(loaded.record.split)
+    if not len(split.calibration):
+        raise BuildError(
+            "quantize: no user is set apart for calibration; raise split.calibration_share above 0"
+        )
+    generator = np.random.default_rng(part.seed)
+    count = min(part.samples, len(split.calibration))
+    chosen = np.sort(generator.choice(len(split.calibration), count, replace=False))
+    histories = split.calibration.take(chosen)
+    _refuse_leak(histories, split.gate.histories)
+    scales = calibrate(
+        _ingredients(trained, ExportPart()), list(histories), scope="all" if part.linears else "catalogue"
+    )
+    work.progress.say(f"  calibrated on {count} histories")
+    return QuantizeRecord(
+        precision="int8",
+        calibration=Calibration(
+            method="percentile 99.99 of absolute values",
+            samples=count,
+            seed=part.seed,
+            data_sha256=hashlib.sha256(histories.item_rows_E.tobytes()).hexdigest(),
+        ),
+        scales={SCORING: scales.scoring, **scales.linears},
+        notes=(f"item table in INT8 with row scales{' and all linears' if part.linears else ''}",),
+    )
+
+
+def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
+    """Write the candidate's graph and tables, and its parent's."""
+    ingredients = _ingredients(quantized.trained, part)
+    fp32 = stored_tables(ingredients)
+    if quantized.record.precision == "fp32":
+        graph = export_graph(_made(work.folder / CANDIDATE), ingredients, stored=fp32, int8=None)
+        return ExportRecord(graph=graph, parent=None)
+    scales = dict(quantized.record.scales)
+    int8 = Int8Scales(scoring=scales.pop(SCORING), linears=scales)
+    return ExportRecord(
+        graph=export_graph(
+            _made(work.folder / CANDIDATE), ingredients, stored=quantize_catalogue(fp32), int8=int8
+        ),
+        parent=export_graph(_made(work.folder / PARENT), ingredients, stored=fp32, int8=None),
+    )
+
+
+def compile(exported: Exported, part: CompilePart, work: Work) -> CompileRecord:
+    """Compile the candidate for every target, and its parent for the one that the gate measures on.
+
+    Raises:
+        TargetError: a target cannot be built here and may not be skipped.
+    """
+    notes: list[str] = []
+    targets: list[Target] = []
+    candidate = _made(work.folder / CANDIDATE)
+    for text in part.targets:
+        try:
+            targets += _compiled(exported, CANDIDATE, exported.record.graph, candidate, text, work)
+        except TargetError as error:
+            if not part.skip_missing:
+                raise
+            notes.append(f"skipped: {error}")
+            work.progress.say(f"  skipped: {error}")
+    parent: tuple[Target, ...] = ()
+    if exported.record.parent is not None:
+        folder = _made(work.folder / PARENT)
+        parent = _compiled(exported, PARENT, exported.record.parent, folder, "onnxruntime", work)
+    return CompileRecord(targets=tuple(targets), parent=parent, notes=tuple(notes))
+
+
+def _compiled(
+    exported: Exported, which: str, graph: GraphRecord, folder: Path, target: str, work: Work
+) -> tuple[Target, ...]:
+    source = exported.output.folder / which
+    say = work.progress.say
+    try:
+        return compile_graph(
+            folder, source, graph, [TargetSpec.parse(target)], say=lambda text: say(f"  {which} {text}")
+        )
+    except ValueError as error:
+        raise BuildError(f"compile: {which} for {target}: {error}") from error
+
+
+def _ingredients(trained: Trained, part: ExportPart) -> Ingredients:
+    arrays = read_trained(trained.output.folder)
+    return Ingredients(
+        weights=arrays.weights,
+        transitions=arrays.table,
+        popularity_N=arrays.popularity_N,
+        mix=trained.record.mix,
+        heads=trained.record.network.heads,
+        max_k=part.max_k,
+        max_batch=part.max_batch,
+        max_exclude=part.max_exclude,
+    )
+
+
+def _refuse_leak(calibration: Sequences, gate: Sequences) -> None:
+    # The split sets users apart; this would find a split that does not. Short histories are alike by chance.
+    judged = {rows.tobytes() for rows in gate} | {rows.tobytes() for rows in gate.without_last(1)}
+    long = [rows for rows in calibration if rows.size >= LONG]
+    leaked = sum(rows.tobytes() in judged for rows in long)
+    if leaked > len(long) // 2:
+        raise BuildError(
+            f"quantize: {leaked} of {len(long)} calibration histories belong to users whom the gate judges"
+        )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -1,0 +1,261 @@
+"""The line, strung together: which stage follows which, and what each gets of the recipe.
+
+The only place that knows all stages. Each is imported when it runs, so that a command that only looks does
+not wait for torch. A step that is to come (distil, prune, share) is a ``Stage`` from ``Trained`` to
+``Trained`` that ``_tuned`` puts between two others when the recipe names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from build_engines.errors import BuildError, GateRefused
+from build_engines.load import LoadPart, sources
+from build_engines.load import run as run_load
+from build_engines.progress import Progress
+from build_engines.recipe import Recipe
+from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
+from build_engines.records import (
+    CompileRecord,
+    ExportRecord,
+    LoadRecord,
+    QuantizeRecord,
+    TrainRecord,
+    VerifyRecord,
+)
+from build_engines.stage import In, Out, Part, Record, Stage, Work
+from build_engines.stage_names import STAGES
+from build_engines.stage_parts import TrainStagePart, VerifyPart
+from build_engines.states import Compiled, Exported, Loaded, Published, Quantized, Start, Trained, Verified
+from build_engines.workspace import Workspace
+from server.artifacts.releases import Releases
+
+_COUNTS = ("build_engines.models.mix", "build_engines.models.popularity", "build_engines.models.transitions")
+_DATA = ("build_engines.data.splits", "build_engines.data.sequences", "build_engines.data.interactions")
+_FILES = ("build_engines.shop_files", "build_engines.trained_files")
+_GRAPH = (
+    "build_engines.graph_stages",
+    "build_engines.quantize",
+    "build_engines.export",
+    "build_engines.onnx_writer",
+    "build_engines.models.sasrec_graph",
+    "server.encoding",
+)
+
+
+def _train(loaded: Loaded, part: TrainStagePart, work: Work) -> TrainRecord:
+    from build_engines import train
+
+    return train.run(loaded, part, work)
+
+
+def _quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord:
+    from build_engines import graph_stages
+
+    return graph_stages.quantize(trained, part, work)
+
+
+def _export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
+    from build_engines import graph_stages
+
+    return graph_stages.export(quantized, part, work)
+
+
+def _compile(exported: Exported, part: CompilePart, work: Work) -> CompileRecord:
+    from build_engines import graph_stages
+
+    return graph_stages.compile(exported, part, work)
+
+
+def _verify(compiled: Compiled, part: VerifyPart, work: Work) -> VerifyRecord:
+    from build_engines import verify
+
+    return verify.run(compiled, part, work)
+
+
+LOAD: Stage[Start, LoadPart, LoadRecord, Loaded] = Stage(
+    name="load",
+    run=run_load,
+    record=LoadRecord,
+    state=lambda start, output, record: Loaded(output=output, record=record),
+    code=("build_engines.load", "build_engines.shop_files", "build_engines.data"),
+    packages=("polars", "numpy"),
+    inputs=sources,
+)
+TRAIN: Stage[Loaded, TrainStagePart, TrainRecord, Trained] = Stage(
+    name="train",
+    run=_train,
+    record=TrainRecord,
+    state=lambda loaded, output, record: Trained(loaded=loaded, output=output, record=record),
+    code=(
+        "build_engines.train",
+        "build_engines.models.sasrec",
+        "build_engines.models.training",
+        "build_engines.data.item_features",
+        *_COUNTS,
+        *_DATA,
+        *_FILES,
+    ),
+    packages=("torch", "numpy"),
+)
+QUANTIZE: Stage[Trained, QuantizePart, QuantizeRecord, Quantized] = Stage(
+    name="quantize",
+    run=_quantize,
+    record=QuantizeRecord,
+    state=lambda trained, output, record: Quantized(trained=trained, output=output, record=record),
+    code=(*_GRAPH, *_COUNTS, *_DATA, *_FILES),
+    packages=("onnxruntime", "onnx-ir", "numpy"),
+)
+EXPORT: Stage[Quantized, ExportPart, ExportRecord, Exported] = Stage(
+    name="export",
+    run=_export,
+    record=ExportRecord,
+    state=lambda quantized, output, record: Exported(quantized=quantized, output=output, record=record),
+    code=(*_GRAPH, *_COUNTS, *_FILES),
+    packages=("onnx", "onnx-ir", "numpy"),
+)
+COMPILE: Stage[Exported, CompilePart, CompileRecord, Compiled] = Stage(
+    name="compile",
+    run=_compile,
+    record=CompileRecord,
+    state=lambda exported, output, record: Compiled(exported=exported, output=output, record=record),
+    code=(*_GRAPH, "build_engines.compile", "build_engines.targets"),
+    packages=("onnxruntime", "onnx", "tensorrt-rtx", "tensorrt"),
+)
+VERIFY: Stage[Compiled, VerifyPart, VerifyRecord, Verified] = Stage(
+    name="verify",
+    run=_verify,
+    record=VerifyRecord,
+    state=lambda compiled, output, record: Verified(compiled=compiled, output=output, record=record),
+    code=(
+        "build_engines.verify",
+        "build_engines.gate",
+        "build_engines.ranker",
+        "build_engines.speed",
+        "build_engines.version_files",
+        "build_engines.evaluation",
+        "server.pipelines",
+        "server.engines",
+        "server.encoding",
+        *_COUNTS,
+        *_DATA,
+        *_FILES,
+    ),
+    packages=("onnxruntime", "numpy"),
+)
+
+
+Before = TypeVar("Before")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redo:
+    """Which stages run even if their results are here.
+
+    Attributes:
+        first: this stage and all after it; None: none.
+    """
+
+    first: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.first is not None and self.first not in STAGES:
+            raise BuildError(f"--from {self.first}: no such stage; stages are {', '.join(STAGES)}")
+
+    def covers(self, stage: str) -> bool:
+        """Whether this stage runs in any case."""
+        return self.first is not None and STAGES.index(stage) >= STAGES.index(self.first)
+
+
+Step = Callable[[Stage[In, Part, Record, Out], In, Part], Out]
+
+
+def build(recipe: Recipe, workspace: Workspace, releases: Releases, redo: Redo | None = None) -> Published:
+    """Run a recipe to a published version; what is there already is reused.
+
+    Raises:
+        GateRefused: the candidate does not hold, and the recipe does not say to publish the parent instead.
+        BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
+    """
+    redo = redo or Redo()
+    try:
+        verified = verified_by(recipe, workspace, redo)
+    except GateRefused as refused:
+        if recipe.gate.on_refused != "publish_parent" or recipe.quantize.precision == "fp32":
+            raise
+        workspace.progress.say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
+        recipe = recipe.parent()
+        verified = verified_by(recipe, workspace, Redo())
+    from build_engines.publish import publish
+
+    workspace.progress.say("publish ...")
+    again = redo.covers("publish")
+    with workspace.scratch("publish") as scratch:
+        published = publish(verified, recipe, releases, scratch, again=again)
+    _say_published(published, workspace.progress)
+    return published
+
+
+def verified_by(recipe: Recipe, workspace: Workspace, redo: Redo) -> Verified:
+    """Run a recipe to a candidate that passed the gate."""
+
+    def do(stage: Stage[In, Part, Record, Out], came_from: In, part: Part) -> Out:
+        return workspace.do(stage, came_from, part, redo=redo.covers(stage.name))
+
+    loaded = do(LOAD, Start(), LoadPart(data=recipe.data, split=recipe.split))
+    trained = do(TRAIN, loaded, train_part(recipe))
+    quantized = do(QUANTIZE, trained, recipe.quantize)
+    exported = do(EXPORT, quantized, recipe.export)
+    compiled = do(COMPILE, exported, recipe.compile)
+    return do(VERIFY, compiled, verify_part(recipe))
+
+
+def train_part(recipe: Recipe) -> TrainStagePart:
+    """What the train stage gets."""
+    return TrainStagePart(
+        network=recipe.network, train=recipe.train, transitions=recipe.transitions, mix=recipe.mix
+    )
+
+
+def verify_part(recipe: Recipe) -> VerifyPart:
+    """What the gate gets; what to do with a refusal is not its business."""
+    return VerifyPart(gate=replace(recipe.gate, on_refused="stop"), model=recipe.model.name)
+
+
+def status(recipe: Recipe, workspace: Workspace) -> list[tuple[str, str]]:
+    """Each stage and whether its result is here; looks only.
+
+    A stage whose input is not here yet cannot be asked: its key depends on it.
+    """
+    rows: list[tuple[str, str]] = []
+
+    def peek(stage: Stage[In, Part, Record, Out], came_from: In | None, part: Part) -> Out | None:
+        state = None if came_from is None else workspace.peek(stage, came_from, part)
+        output = getattr(state, "output", None)
+        if output is not None:
+            rows.append((stage.name, f"done, {output.folder}"))
+        else:
+            rows.append(
+                (stage.name, "to do" if came_from is not None else "to do (after the stage before it)")
+            )
+        return state
+
+    loaded = peek(LOAD, Start(), LoadPart(data=recipe.data, split=recipe.split))
+    trained = peek(TRAIN, loaded, train_part(recipe))
+    quantized = peek(QUANTIZE, trained, recipe.quantize)
+    exported = peek(EXPORT, quantized, recipe.export)
+    compiled = peek(COMPILE, exported, recipe.compile)
+    peek(VERIFY, compiled, verify_part(recipe))
+    return rows
+
+
+def _say_published(published: Published, progress: Progress) -> None:
+    manifest, folder = published.opened.manifest, Path(published.opened.folder)
+    what = "published" if published.new else "was published before"
+    serves = "serves" if published.current else "does not serve (another version is current)"
+    progress.say(f"{manifest.model} version {manifest.version} {what} and {serves}: {folder}")
+    progress.say(f"report: {folder / 'report.html'}")

@@ -1,0 +1,144 @@
+"""Stage 7: a verified candidate into the repository, with its evidence, provenance and report.
+
+Takes a ``Verified`` and nothing else. The copy in the repository is loaded and replayed from disk, as the
+server will do it, before it gets its name. The same build is never published twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from build_engines.fingerprint import digest_of
+from build_engines.hardware import code_version, packages
+from build_engines.recipe import Recipe
+from build_engines.report import REPORT_HTML, REPORT_JSON, make_report, report_json
+from build_engines.report_html import report_html
+from build_engines.states import Published, Verified
+from build_engines.version_files import draft_manifest, link_folder, with_files
+from server.artifacts.errors import ArtifactError
+from server.artifacts.manifest import MANIFEST_FILE, Manifest, Provenance
+from server.artifacts.releases import Releases
+from server.artifacts.repository import OpenedVersion, current_version, open_version, read_manifest, versions
+from server.artifacts.schema import encode_manifest
+from server.pipelines.loading import load_model
+
+
+def publish(
+    verified: Verified, recipe: Recipe, releases: Releases, scratch: Path, *, again: bool = False
+) -> Published:
+    """Publish, unless this very build is in the repository already.
+
+    Args:
+        verified: what passed the gate.
+        recipe: for its name, limits and text.
+        releases: the repository.
+        scratch: an empty folder to assemble the version in, on the workspace's disk.
+        again: publish even if it is there.
+
+    Raises:
+        ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
+    """
+    model = recipe.model.name
+    build = digest_of([verified.content, model])[:24]
+    found = None if again else _published_before(releases.repository, model, build)
+    if found is None:
+        staging = scratch / "version"
+        _assemble(staging, verified, recipe, build)
+        opened = releases.publish(staging, model, check=replay, activate=recipe.publish.activate)
+    else:
+        opened = open_version(found)
+    current = _is_current(releases.repository, opened)
+    return Published(verified=verified, opened=opened, new=found is None, current=current)
+
+
+def replay(opened: OpenedVersion) -> None:
+    """Load a version as the server does, golden answers included.
+
+    Raises:
+        ArtifactError: it would not serve; says why.
+    """
+    load_model(opened, engine="onnxruntime")
+
+
+def _assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> None:
+    link_folder(verified.output.folder / "candidate", staging)
+    record, exported = verified.record, verified.compiled.exported
+    targets = tuple(
+        msgspec.structs.replace(target, cost=record.cost, proven="gated")
+        if target.kind == "onnxruntime"
+        else target
+        for target in verified.compiled.record.targets
+    )
+    provenance = _provenance(verified, recipe, build)
+    report = make_report(
+        verified,
+        model=recipe.model.name,
+        description=recipe.model.description,
+        metric=recipe.gate.metric,
+        targets=targets,
+        provenance=provenance,
+    )
+    (staging / REPORT_JSON).write_bytes(report_json(report))
+    (staging / REPORT_HTML).write_text(report_html(report), encoding="utf-8")
+    draft = draft_manifest(
+        recipe.model.name, staging, exported.record.graph, targets, record.tolerance, _figures(verified)
+    )
+    manifest = msgspec.structs.replace(
+        draft,
+        evidence=record.evidence,
+        flags=record.flags,
+        calibration=exported.quantized.record.calibration,
+        provenance=provenance,
+    )
+    (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
+
+
+def _figures(verified: Verified) -> dict[str, float]:
+    record = verified.record
+    figures = {name: value for name, value in record.test["candidate"].metrics.items() if value is not None}
+    figures["items"] = float(verified.compiled.exported.quantized.trained.loaded.record.items)
+    figures["size_bytes"] = float(record.sizes_bytes["candidate"])
+    for row in record.speed:
+        figures[f"speedup_batch_{row.batch_size}"] = row.speedup
+    return figures
+
+
+def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
+    compiled = verified.compiled
+    quantized = compiled.exported.quantized
+    trained = quantized.trained
+    states = (trained.loaded, trained, quantized, compiled.exported, compiled, verified)
+    seeds = {**trained.record.seeds, "gate": recipe.gate.seed, "calibration": recipe.quantize.seed}
+    if recipe.data.sample_shop is not None:
+        seeds["sample_shop"] = recipe.data.sample_shop.seed
+    return Provenance(
+        recipe=recipe.text,
+        recipe_sha256=recipe.sha256,
+        build=build,
+        data=trained.loaded.record.sources,
+        code_version=code_version(),
+        packages=packages(),
+        hardware=verified.record.hardware,
+        seeds=seeds,
+        durations_s={state.output.stage: state.output.seconds for state in states},
+    )
+
+
+def _published_before(repository: Path, model: str, build: str) -> Path | None:
+    for version in reversed(versions(repository, model)):
+        try:
+            manifest: Manifest = read_manifest(repository / model / version)
+        except ArtifactError:
+            continue
+        if manifest.provenance.build == build:
+            return repository / model / version
+    return None
+
+
+def _is_current(repository: Path, opened: OpenedVersion) -> bool:
+    try:
+        return current_version(repository, opened.manifest.model) == opened.manifest.version
+    except ArtifactError:
+        return False

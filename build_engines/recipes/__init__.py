@@ -1,0 +1,1 @@
+"""Recipes that come with the project, found by their name (``run sample_shop``)."""

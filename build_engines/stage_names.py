@@ -1,0 +1,3 @@
+"""The stages' names in their order: for the command line, which must not wait for anything else."""
+
+STAGES = ("load", "train", "quantize", "export", "compile", "verify", "publish")
