@@ -7,7 +7,8 @@ told different times, and so do not return all at once.
 
 How many permits are open follows the measured rate: as many as drain within ``target_wait_s``, never fewer
 than ``floor`` (a few batches, so that the engine is never starved by a careful guess) and never more than
-``limit``. A fixed number is right for one engine on one machine; a queue that is a few hundred milliseconds
+``limit``; and twice that for as long as a burst lasts (``BURST_S``), because two hundred shoppers at once after
+a quiet moment are soon answered, while a queue that stands is only a delay. A fixed number is right for one engine on one machine; a queue that is a few hundred milliseconds
 deep answers everybody too late, and a shop that is told to come back has lost less than one that waits.
 
 Units: seconds on the injected clock; ``wait_idle`` uses the loop's own.
@@ -29,6 +30,10 @@ RATE_MEMORY_S = 2.0  # the drain rate looks back about this far, over time when 
 RATE_STEP_S = 0.005  # how stale the rate may be when refusing
 RATE_PRIOR_S = 0.1  # seconds of evidence the starting guess counts for
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 30.0
+BURST_S, BURST = (
+    0.1,
+    2,
+)  # how long more may be in flight than drains in the target, and how many times as much
 
 
 class Permit:
@@ -65,6 +70,7 @@ class Admission:
     """
 
     __slots__ = (
+        "_calm_s",
         "_clock",
         "_conditions",
         "_drained",
@@ -110,6 +116,7 @@ class Admission:
         self._target_wait_s, self._floor = target_wait_s, min(floor, limit)
         self.open = limit
         self.in_flight = 0
+        self._calm_s = clock()  # when less than half of what drains within the target was in flight
         self._stopped = False
         # Decaying sums of permits given back and of the busy seconds in which that happened: their quotient
         # is the rate. Both start with a guess (everything drains in a second), so that the first refusal has
@@ -175,8 +182,11 @@ class Admission:
         self._drained += cost
         self.in_flight -= cost
         if self._target_wait_s != inf:
-            drains = int(self._drained / self._evidence_s * self._target_wait_s)
-            self.open = min(self.limit, max(self._floor, drains))
+            drains = max(self._floor, int(self._drained / self._evidence_s * self._target_wait_s))
+            if 2 * self.in_flight < drains:  # not merely below: a standing queue dips by a batch at a time
+                self._calm_s = self._seen_s
+            burst = self._seen_s - self._calm_s < BURST_S
+            self.open = min(self.limit, BURST * drains if burst else drains)
         if self.in_flight == 0:
             self._conditions.check()
 

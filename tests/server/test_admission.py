@@ -202,31 +202,57 @@ def test_open_permits_follow_the_rate_at_which_they_come_back() -> None:
     admission = Admission("rec", 400, clock, target_wait_s=0.025, floor=32)
     opened = {}
     for rate in (200, 4000, 100_000):
-        for _ in range(int(rate * 10)):  # ten seconds at a steady rate
-            admission.acquire()
+        admission.acquire()
+        for _ in range(int(rate * 10)):  # ten seconds at a steady rate, everything taken: a queue that stands
             clock.now += 1 / rate
             admission.release()
+            while admission.refusal() is None:
+                admission.acquire()
         opened[rate] = admission.open
+        admission.release(admission.in_flight)
+        clock.now += 1.0
 
     assert opened == {200: 32, 4000: pytest.approx(100, abs=3), 100_000: 400}
+
+
+def test_a_burst_after_a_quiet_moment_gets_twice_as_many_permits() -> None:
+    """What drains soon is let in; when as much is still in flight a tenth of a second later, it is not."""
+    clock = Clock()
+    admission = Admission("rec", 400, clock, target_wait_s=0.025, floor=32)
+    for _ in range(8000):
+        admission.acquire()
+        clock.now += 1 / 4000
+        admission.release()
+    quiet = admission.open
+    for _ in range(quiet):
+        admission.acquire()
+
+    for _ in range(int(0.2 * 4000)):  # as many come as go
+        clock.now += 1 / 4000
+        admission.release()
+        if admission.refusal() is None:
+            admission.acquire()
+
+    assert quiet == pytest.approx(200, abs=6)
+    assert admission.open == pytest.approx(100, abs=3)
 
 
 def test_a_call_for_many_gets_in_beside_small_ones() -> None:
     """A batch call needs room for its first batches, not for all of it, and what it takes counts in full."""
     clock = Clock()
     admission = Admission("rec", 400, clock, target_wait_s=0.025, floor=32)
-    for _ in range(8000):  # two seconds at 4,000 a second: about a hundred are open
+    for _ in range(8000):  # two seconds at 4,000 a second: about two hundred are open
         admission.acquire()
         clock.now += 1 / 4000
         admission.release()
-    for _ in range(60):
+    for _ in range(160):
         admission.acquire()
 
     admission.acquire()  # the call's own permit ...
-    admission.acquire(255, held=1)  # ... and its batch
+    admission.acquire(200, held=1)  # ... and its batch
 
-    assert admission.in_flight == 316
+    assert admission.in_flight == 361
     with pytest.raises(Overloaded):
         admission.acquire()
     with pytest.raises(Overloaded):
-        admission.acquire(100)  # above the limit in all
+        admission.acquire(200)  # above the limit in all
