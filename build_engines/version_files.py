@@ -27,8 +27,7 @@ from server.artifacts.repository import OpenedVersion, describe_folder
 from server.encoding import tables
 from server.encoding.catalogue import write_catalogue
 from server.encoding.items import pad_left, pad_right
-from server.engines.base import TensorSpec
-from server.engines.onnxruntime import OnnxRuntimeEngine
+from server.pipelines.loading import open_engine
 
 ITEM_IDS, ITEM_COLUMNS = "item_ids.json", "item_columns.msgpack"
 TASK = "recommendation"
@@ -131,17 +130,7 @@ def write_golden_answers(
         "candidate": candidate,
     }
     target = next(item for item in manifest.targets if item.kind == "onnxruntime" and item.entry == "masked")
-    bound = tables.engine_tables(opened.constants())
-    engine = OnnxRuntimeEngine(
-        opened.path(target.file),
-        inputs=tuple(TensorSpec(name=one.name, dtype=one.dtype, shape=one.shape) for one in manifest.inputs),
-        outputs=tuple(
-            TensorSpec(name=one.name, dtype=one.dtype, shape=one.shape) for one in manifest.outputs
-        ),
-        packed=tuple(name for name in bound if name in tables.PACKED),
-        fed=tuple(name for name in bound if name not in tables.PACKED),
-    )
-    engine.bind(bound)
+    engine = open_engine(opened, target, tables.engine_tables(opened.constants()))
     golden = Golden(inputs=inputs, outputs=engine.run(inputs))
     engine.close()
     write_golden(opened.path(GOLDEN_FILE), golden)

@@ -109,6 +109,9 @@ def build_graph(spec: GraphSpec, weights: Weights, int8: Int8Scales | None = Non
     x_BD = net.encode(item_ids)
     scores = net.score(x_BD)
     scores = _add_transitions(writer, spec, scores, item_ids)
+    if spec.bias:
+        # Here and not right behind the product, where ONNX Runtime would make an unfused Gemm of the two.
+        scores = writer.op("Add", scores, writer.input(tables.SCORE_BIAS, "float32", ["N"]))
     scores = _exclude(writer, spec, scores, exclude)
     if candidate is not None:
         scores = writer.op("Where", candidate, scores, writer.constant(np.float32(NEVER)))
@@ -166,7 +169,7 @@ class _Network:
             # constant only. The ONNX Runtime package moves them into the DequantizeLinear, where they cost nothing.
             table = w.op("DequantizeLinear", codes, w.constant(np.float32(1.0)), w.constant(np.int8(0)))
             scores = w.op("Mul", w.op("MatMul", w.quantize_dequantize(x_BD, self.int8.scoring), table), scale)
-        return w.op("Add", scores, w.input(tables.SCORE_BIAS, "float32", ["N"])) if spec.bias else scores
+        return scores
 
     def _lookup(self, item_ids: ir.Value) -> ir.Value:
         w = self.w

@@ -207,12 +207,13 @@ def _engines(
         raise ValueError(
             f"engine {wanted!r} is built into this version, but this server cannot run it yet; use onnxruntime"
         )
-    return {target.entry: _open_engine(opened, target, bound, threads) for target in targets}
+    return {target.entry: open_engine(opened, target, bound, threads=threads) for target in targets}
 
 
-def _open_engine(
-    opened: OpenedVersion, target: Target, bound: Mapping[str, npt.NDArray[Any]], threads: int
+def open_engine(
+    opened: OpenedVersion, target: Target, bound: Mapping[str, npt.NDArray[Any]], *, threads: int = 1
 ) -> OnnxRuntimeEngine:
+    """One entry of a version on ONNX Runtime, its tables bound; the builder writes its golden answers with it."""
     manifest = opened.manifest
     inputs = tuple(
         _spec(item) for item in manifest.inputs if item.name != CANDIDATE or target.entry == "masked"

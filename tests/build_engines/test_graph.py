@@ -120,6 +120,17 @@ def test_counts_alone_and_network_alone_are_the_same_graph(tmp_path: Path, mix: 
     np.testing.assert_allclose(got["scores"], scores, rtol=1e-4, atol=1e-6)
 
 
+def test_a_popularity_prior_is_served_in_int8_too(tmp_path: Path) -> None:
+    """A bias on the scores costs no fused kernel, whatever the precision."""
+    parts = replace(tiny.ingredients(6), mix=MixConfig(neural_weight=1.0, popularity_weight=0.3))
+    made, _ = engines(tmp_path, parts, int8=True)
+    _, scores = best(masked_reference(parts, HISTORIES), parts.max_k)
+
+    got = run(made["unmasked"], HISTORIES)
+
+    assert np.abs(got["scores"] - scores).max() < 0.2
+
+
 def test_int8_keeps_nearly_all_of_the_top_items(tmp_path: Path) -> None:
     """Codes with row scales move scores by about a hundredth of their range, and few items leave the top."""
     parts = tiny.ingredients(7)
