@@ -8,8 +8,9 @@ Suffix: N rows, row 0 (padding) included.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ class Catalogue:
     ) -> None:
         self.index = ItemIndex(item_ids)
         self.rows = rows if rows is not None else len(item_ids) + 1
-        for name, column in columns.items():
-            if len(column) != len(item_ids):
-                raise ValueError(f"column {name!r} has {len(column)} values for {len(item_ids)} items")
-        self.columns = dict(columns)
+        if not isinstance(columns, StoredColumns):  # those check themselves when they are read
+            for name, column in columns.items():
+                _check_length(name, column, len(item_ids))
+        self.columns = columns
         self._codes_N: dict[str, tuple[dict[str, int], npt.NDArray[np.int32]]] = {}
         self._prices_N = self._numbers("price")
         self._in_stock_N = self._flags("in_stock")
@@ -125,20 +126,76 @@ class Catalogue:
         return flags_N
 
 
+class StoredColumns(Mapping[str, Sequence[Any]]):
+    """Item data in one file, a column read when it is first asked for.
+
+    Descriptions in two languages are most of a catalogue's bytes and are rarely asked for; as Python strings they would
+    be most of a server's memory. The file stays open, so that a version can be deleted while it serves. Equal strings of
+    a column (brands, categories) are kept once.
+
+    Args:
+        path: the file by ``write_catalogue``: length of the header (8 bytes, little endian), the header (msgpack: offset
+            and length of each column by name), the columns (msgpack arrays).
+        items: values that each column must have.
+
+    Raises:
+        ValueError: it is not such a file.
+    """
+
+    def __init__(self, path: Path, items: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._path, self._items = path, items
+        self._read: dict[str, Sequence[Any]] = {}
+        try:
+            size = int.from_bytes(self._slice(0, 8), "little")
+            places = msgspec.msgpack.decode(self._slice(8, size), type=dict[str, tuple[int, int]])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"{path.name}: header cannot be read: {error}") from error
+        self._places = {name: (8 + size + offset, length) for name, (offset, length) in places.items()}
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        found = self._read.get(name)
+        if found is None:
+            offset, length = self._places[name]
+            try:
+                column = msgspec.msgpack.decode(self._slice(offset, length), type=list[Any])
+            except msgspec.MsgspecError as error:
+                raise ValueError(f"{self._path.name}: column {name!r} cannot be read: {error}") from error
+            _check_length(name, column, self._items)
+            kept: dict[Any, Any] = {}
+            found = [kept.setdefault(value, value) if isinstance(value, str) else value for value in column]
+            self._read[name] = found
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _slice(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._file.fileno(), length, offset)
+        if len(data) != length:
+            raise ValueError(
+                f"{self._path.name}: ends after {offset + len(data)} bytes, {offset + length} are needed"
+            )
+        return data
+
+
 def load_catalogue(ids_path: Path, columns_path: Path | None, *, rows: int | None = None) -> Catalogue:
-    """Read ``item_ids.json`` and ``item_columns.msgpack`` of a version.
+    """Open ``item_ids.json`` and ``item_columns.msgpack`` of a version.
 
     Raises:
         ValueError: a file does not hold what it should; names the file.
     """
     try:
         item_ids = msgspec.json.decode(ids_path.read_bytes(), type=list[str])
-        columns: dict[str, list[Any]] = {}
+        columns: Mapping[str, Sequence[Any]] = {}
         if columns_path is not None and columns_path.exists():
-            columns = msgspec.msgpack.decode(columns_path.read_bytes(), type=dict[str, list[Any]])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            columns = StoredColumns(columns_path, len(item_ids))
+        return Catalogue(item_ids, columns, rows=rows)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{ids_path.parent}: items cannot be read: {error}") from error
-    return Catalogue(item_ids, columns, rows=rows)
 
 
 def write_catalogue(
@@ -146,4 +203,15 @@ def write_catalogue(
 ) -> None:
     """Write what ``load_catalogue`` reads; the builder's side of the same two files."""
     ids_path.write_bytes(msgspec.json.encode(list(item_ids)))
-    columns_path.write_bytes(msgspec.msgpack.encode({name: list(column) for name, column in columns.items()}))
+    blobs = {name: msgspec.msgpack.encode(list(column)) for name, column in columns.items()}
+    places, offset = {}, 0
+    for name, blob in blobs.items():
+        places[name] = (offset, len(blob))
+        offset += len(blob)
+    header = msgspec.msgpack.encode(places)
+    columns_path.write_bytes(b"".join((len(header).to_bytes(8, "little"), header, *blobs.values())))
+
+
+def _check_length(name: str, column: Sequence[Any], items: int) -> None:
+    if len(column) != items:
+        raise ValueError(f"column {name!r} has {len(column)} values for {items} items")

@@ -97,6 +97,26 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert catalogue.item_fields(1, ["title", "price", "nothing"]) == {"title": "茶壶", "price": 1.5}
 
 
+def test_a_column_is_read_when_it_is_asked_for_even_after_its_file_is_gone(tmp_path: Path) -> None:
+    """A version may be deleted while it serves; what was never asked for was never in memory."""
+    write_catalogue(tmp_path / "i", tmp_path / "c", ["a", "b"], {"title": ["A", "B"], "brand": ["x", "x"]})
+    catalogue = load_catalogue(tmp_path / "i", tmp_path / "c")
+    (tmp_path / "c").unlink()
+
+    assert catalogue.item_fields(2, ["title", "brand"]) == {"title": "B", "brand": "x"}
+    assert "price" not in catalogue.columns and set(catalogue.columns) == {"title", "brand"}
+
+
+def test_a_cut_column_file_is_a_sentence(tmp_path: Path) -> None:
+    """Half a file is refused when it is opened, or names its column when that is read; never half a column."""
+    write_catalogue(tmp_path / "i", tmp_path / "c", ["a", "b"], {"title": ["A", "B"]})
+    whole = (tmp_path / "c").read_bytes()
+    for size in range(len(whole)):
+        (tmp_path / "c").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"ends after|cannot be read"):
+            load_catalogue(tmp_path / "i", tmp_path / "c").item_fields(1, ["title"])
+
+
 def test_a_broken_item_file_is_named(tmp_path: Path) -> None:
     """A cut file is a sentence with its folder, not a stack trace from a parser."""
     (tmp_path / "i").write_bytes(b'["a", ')
