@@ -133,7 +133,7 @@ def write_golden_answers(
     engine = open_engine(opened, target, tables.engine_tables(opened.constants()))
     golden = Golden(inputs=inputs, outputs=engine.run(inputs))
     engine.close()
-    write_golden(opened.path(GOLDEN_FILE), golden)
+    write_golden(opened.folder / GOLDEN_FILE, golden)
     return golden
 
 

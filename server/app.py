@@ -74,7 +74,7 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
 
     options = LoadOptions(
         engine=settings.engine,
-        threads=settings.engine_threads or max(1, (os.cpu_count() or 1) - 1),
+        threads=settings.engine_threads or max(1, usable_cores() - 1),
         max_items=settings.batch_max_items,
         max_wait_s=settings.batch_max_wait_ms * 1e-3,
     )
@@ -85,6 +85,16 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
         observe=observe,
         reload_interval_s=settings.reload_interval_s,
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container where there is one (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 class Application:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
-from server.errors import DeadlineExceeded, EngineFault, NotReady, ServeError
+from server.errors import DeadlineExceeded, EngineFault, NotReady, Overloaded, ServeError
 from server.recommender import Outcome, Recommender, StageTimings
 from server.request_limits import RequestLimits, check_request
 from server.telemetry_interface import OK, NullTelemetry
@@ -57,7 +57,11 @@ class Ticket:
             Overloaded: there are not that many; the ticket holds what it held.
         """
         if cost > self._cost:
-            self._service.admission.acquire(cost - self._cost, held=self._cost)
+            try:
+                self._service.admission.acquire(cost - self._cost, held=self._cost)
+            except Overloaded as error:
+                self._service.telemetry.rejected(error.code.value)
+                raise
             self._cost = cost
 
     def end(self, outcome: str, tier: str = NO_TIER) -> float:
@@ -106,7 +110,8 @@ class Flight:
         if self._done is None:
             return
         self._leave()
-        self._service.telemetry.cancelled("engine" if self._future is not None else "queue")
+        if self._future is None:
+            self._service.telemetry.cancelled("queue")  # else the batcher has counted it, with the stage
 
     def overdue(self) -> None:
         """The deadline has come and the pipeline has not: let the work go, and answer without it."""
@@ -277,10 +282,12 @@ class Service:
         self._sweep = None
         self._sweep_at_s = math.inf
         horizon_s = self.clock() + MARGIN_S
-        for flight in [flight for flight in self.flights if flight.deadline_at_s <= horizon_s]:
-            flight.overdue()
-        if self.flights:
-            self._sweep_by(min(flight.deadline_at_s for flight in self.flights))
+        try:
+            for flight in [flight for flight in self.flights if flight.deadline_at_s <= horizon_s]:
+                flight.overdue()
+        finally:  # a wire that raises must not leave the others without their timer
+            if self.flights:
+                self._sweep_by(min(flight.deadline_at_s for flight in self.flights))
 
 
 def _with_timings(answer: RecommendResponse, timings: StageTimings) -> RecommendResponse:

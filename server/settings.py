@@ -46,9 +46,7 @@ class Settings:
 
     repository: Path = _setting(Path("model_repository"), "folder of published models")
     model: str = _setting("", "recommender to serve; empty: the only one in the repository")
-    engine: str = _setting(
-        "auto", "runner to use", choices=("auto", "onnxruntime", "tensorrt", "tensorrt_rtx", "triton", "echo")
-    )
+    engine: str = _setting("auto", "runner to use", choices=("auto", "onnxruntime"))
     engine_threads: int = _setting(
         0, "threads of the CPU engine; 0: all cores but one, which is the loop's", low=0, high=1024
     )
@@ -158,6 +156,10 @@ class Settings:
                 hint = f"did you mean {', '.join(near)}?" if near else "see python -m server --help"
                 raise ValueError(f"{name} is not a setting; {hint}")
             values[spec.name] = _parse(name, str(spec.type), env[name])
+            if spec.metadata["secret"] and not values[spec.name]:
+                raise ValueError(
+                    f"{name} is set but holds no key; unset it to serve without keys, on purpose"
+                )
         values.update(overrides)
         keys_file = values.get("api_keys_file")
         if keys_file is not None:

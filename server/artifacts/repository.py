@@ -38,7 +38,13 @@ class OpenedVersion:
     folder: Path
 
     def path(self, name: str) -> Path:
-        """Where a file of the version is (``name`` as the manifest lists it)."""
+        """Where a file of the version is (``name`` as the manifest lists it).
+
+        Raises:
+            CorruptFile: the manifest does not list it, so its bytes are nobody's.
+        """
+        if name != MANIFEST_FILE and all(entry.path != name for entry in self.manifest.files):
+            raise CorruptFile(self.folder / name, "is not listed in the manifest")
         return self.folder / name
 
     def constants(self, *, mmap: bool = True) -> dict[str, npt.NDArray[Any]]:

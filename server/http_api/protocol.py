@@ -279,6 +279,9 @@ class VitrineProtocol(HttpToolsProtocol):
 
     def time_out(self) -> None:
         """The request has not arrived whole in time."""
+        if isinstance(self.cycle, HotExchange) and self.cycle.response_complete and not self.cycle.received:
+            self.transport.close()  # refused already, before its body was there: a second answer would be another's
+            return
         self._refuse_outright(
             MalformedRequest(
                 f"the request did not arrive whole within {self.known.read_timeout_s:g} s; send it in one go",

@@ -202,10 +202,14 @@ class _BatchCall:
         return lambda answer: self.result(at, answer)
 
     def result(self, at: int, answer: Answer) -> None:
+        try:
+            if not isinstance(answer, ServeError):
+                self._results[at] = answer_struct(answer, self._service.clock() - self._ticket.arrived_s)
+        except Exception as error:
+            log.error("answer could not be written", exc_info=error)
+            answer = self._service.as_serve_error(error)
         if isinstance(answer, ServeError):
             self._results[at] = Failed(error_detail(answer, self._exchange.request_id))
-        else:
-            self._results[at] = answer_struct(answer, self._service.clock() - self._ticket.arrived_s)
         self._left -= 1
         if self._left == 0:
             self._finish()
@@ -213,12 +217,18 @@ class _BatchCall:
     def _finish(self) -> None:
         total_ms = round((self._service.clock() - self._ticket.arrived_s) * 1e3, 3)
         results = [result for result in self._results if result is not None]
+        outcome = "ok"
         try:
             self._exchange.reply(
                 200,
                 encode(BatchOut(results, {"total": total_ms})),
                 b"server-timing: total;dur=%.3f\r\n" % total_ms,
             )
+        except Exception as error:
+            log.error("answer could not be written", exc_info=error)
+            shown = self._service.as_serve_error(error)
+            outcome = shown.code.value
+            self._exchange.reply_error(shown)
         finally:
-            elapsed_s = self._ticket.end("ok", "batch")
-        self._access.ended(self._ticket.endpoint, "ok", self._exchange, elapsed_s)
+            elapsed_s = self._ticket.end(outcome, "batch")
+        self._access.ended(self._ticket.endpoint, outcome, self._exchange, elapsed_s)

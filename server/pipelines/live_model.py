@@ -171,7 +171,7 @@ class LiveRecommender:
             return False
         try:
             loaded = await asyncio.to_thread(self._load, version)
-        except ArtifactError as error:
+        except Exception as error:  # whatever it is: reported once, and not tried again every second
             self._refused_version = version
             self.reload_failures += 1
             log.error(

@@ -81,19 +81,25 @@ def load_model(
         ArtifactError: not a recommender, no target for the engine, tables or items that do not fit, or golden answers
             that are not reproduced; says which and what to do.
     """
-    manifest = opened.manifest
-    where = f"{manifest.model} version {manifest.version}"
-    if manifest.task != TASK:
-        raise ArtifactError(f"{where}: task is {manifest.task!r}, this server serves {TASK!r}")
+    where = f"{opened.manifest.model} version {opened.manifest.version}"
     try:
-        # Views of the mapped files as plain arrays: indexing a memmap costs several times as much.
-        stored = {name: np.asarray(table) for name, table in opened.constants(mmap=True).items()}
-        bound = tables.engine_tables(stored)
-        rows = len(stored[tables.ITEM_EMB])
-        catalogue = load_catalogue(opened.path(ITEM_IDS_FILE), opened.path(ITEM_COLUMNS_FILE), rows=rows)
-        engines = _engines(opened, bound, engine, threads)
-    except (ValueError, RuntimeError) as error:
+        return _load(opened, engine, threads, max_items, max_wait_s)
+    except KeyError as error:
+        raise ArtifactError(f"{where}: {error} is missing; build and publish it again") from error
+    except (ValueError, RuntimeError, OSError, StopIteration) as error:
         raise ArtifactError(f"{where}: cannot be loaded: {error}") from error
+
+
+def _load(opened: OpenedVersion, engine: str, threads: int, max_items: int, max_wait_s: float) -> LoadedModel:
+    manifest = opened.manifest
+    if manifest.task != TASK:
+        raise ValueError(f"task is {manifest.task!r}, this server serves {TASK!r}")
+    # Views of the mapped files as plain arrays: indexing a memmap costs several times as much.
+    stored = {name: np.asarray(table) for name, table in opened.constants(mmap=True).items()}
+    bound = tables.engine_tables(stored)
+    rows = len(stored[tables.ITEM_EMB])
+    catalogue = load_catalogue(opened.path(ITEM_IDS_FILE), opened.path(ITEM_COLUMNS_FILE), rows=rows)
+    engines = _engines(opened, bound, engine, threads)
     runner, fallback = _tiers(manifest, catalogue, stored, engines)
     check_golden(opened, engines)
     limit = manifest.limits["max_batch"]
@@ -260,6 +266,7 @@ def _tiers(
         catalogue=catalogue,
         engines=engines,
         max_history=manifest.limits["max_history"],
+        max_exclude=manifest.limits["max_exclude"],
         explainer=explainer,
     )
     fallback = Fallback(

@@ -50,6 +50,7 @@ class RecommendRunner:
         catalogue: its items.
         engines: "masked", and "unmasked" where the target has it.
         max_history: positions the engine takes.
+        max_exclude: excluded rows of one request that the engine takes; what is above goes into the mask.
         explainer: for requests with ``explain``.
     """
 
@@ -60,6 +61,7 @@ class RecommendRunner:
         catalogue: Catalogue,
         engines: Mapping[str, Engine],
         max_history: int,
+        max_exclude: int,
         explainer: Explainer,
     ) -> None:
         self.model = model
@@ -68,6 +70,7 @@ class RecommendRunner:
         self._unmasked = engines.get("unmasked", self._masked)
         self._needs_mask = "unmasked" not in engines
         self._max_history = max_history
+        self._max_exclude = max_exclude
         self._explainer = explainer
 
     def pack(self, items: Sequence[RecommendRequest]) -> PackedBatch:
@@ -84,14 +87,18 @@ class RecommendRunner:
                 exclude_rows.append(out if request.allow_seen else rows + out)
             else:
                 exclude_rows.append([] if request.allow_seen else rows)
-            if request.candidates is not None or request.filters is not None:
+            if (
+                request.candidates is not None
+                or request.filters is not None
+                or len(exclude_rows[-1]) > self._max_exclude
+            ):
                 masked = True
         inputs: dict[str, npt.NDArray[Any]] = {
             "item_ids": pad_left(history_rows, length=self._max_history),
-            "exclude_ids": pad_right(exclude_rows),
+            "exclude_ids": pad_right([rows[: self._max_exclude] for rows in exclude_rows]),
         }
         if masked:
-            inputs["candidate"] = self._candidates(items)
+            inputs["candidate"] = self._candidates(items, exclude_rows)
         return PackedBatch(inputs, masked, history_rows)
 
     def run(self, packed: PackedBatch) -> dict[str, npt.NDArray[Any]]:
@@ -132,10 +139,14 @@ class RecommendRunner:
         if request.explain:
             answer.because, answer.reasons = self._explainer.explain(rows, history)
 
-    def _candidates(self, items: Sequence[RecommendRequest]) -> npt.NDArray[np.bool_]:
+    def _candidates(
+        self, items: Sequence[RecommendRequest], exclude_rows: Sequence[Sequence[int]]
+    ) -> npt.NDArray[np.bool_]:
         mask_BN = np.empty((len(items), self.catalogue.rows), dtype=np.bool_)
         for b, request in enumerate(items):
             mask_BN[b] = allowed(self.catalogue, request)
+            # One caller who excludes thousands must not widen the exclusions of the whole batch.
+            mask_BN[b, exclude_rows[b][self._max_exclude :]] = False
         return mask_BN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -224,3 +225,48 @@ def test_the_catalogue_is_what_was_published(loaded: LoadedModel) -> None:
     assert loaded.info.items == ITEMS
     assert loaded.info.sample_ids[0] == "sku-1"
     assert loaded.info.limits["max_k"] == MAX_K
+
+
+def test_excluding_more_than_the_engine_takes_widens_nobody_elses_batch(loaded: LoadedModel) -> None:
+    """What is above the model's limit goes through the mask: the answers are right, the arrays stay narrow."""
+    best = ask(loaded, RecommendRequest(history=HISTORY, k=MAX_K))[0].item_ids
+    many = tuple(f"sku-{row}" for row in range(1, ITEMS + 1) if f"sku-{row}" not in best[-5:])
+    requests = [
+        RecommendRequest(history=HISTORY, k=MAX_K, exclude=many),
+        RecommendRequest(history=HISTORY, k=MAX_K),
+    ]
+
+    packed = loaded.runner.pack(requests)
+    answers = ask(loaded, *requests)
+
+    assert packed.inputs["exclude_ids"].shape[1] <= loaded.info.limits["max_exclude"]
+    assert answers[0].item_ids == best[-5:]
+    assert answers[1].item_ids == best
+
+
+async def test_a_version_that_cannot_be_understood_is_tried_once(own_repository: Path) -> None:
+    """Whatever is wrong with it, the old one goes on, and the new one is not loaded again every second."""
+    publish_tiny(own_repository, seed=0)
+    live = LiveRecommender(own_repository, reload_interval_s=0)
+    await live.start()
+    broken = publish_tiny(own_repository, seed=1)
+    path = broken.opened.path("manifest.json")
+    path.write_text(path.read_text().replace('"transition_decay"', '"transition_dekay"'))
+
+    async with asyncio.timeout(60):
+        tried = [await live.check_for_new_version() for _ in range(3)]
+
+    assert (tried, live.reload_failures, live.info().version) == ([False] * 3, 1, "1")
+    await live.close(5.0)
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_trusted(own_repository: Path) -> None:
+    """Bytes that nobody hashed are nobody's, even under the right name."""
+    made = publish_tiny(own_repository)
+    path = made.opened.path("manifest.json")
+    document = json.loads(path.read_text())
+    document["files"] = [entry for entry in document["files"] if entry["path"] != "item_ids.json"]
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(ArtifactError, match=r"item_ids\.json.*not listed"):
+        load_model(open_current(own_repository, "tiny"))

@@ -100,3 +100,10 @@ def test_a_wrong_environment_ends_with_a_sentence_and_status_2(capsys: pytest.Ca
 
     assert status == 2
     assert "VITRINE_HTP_PORT is not a setting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_an_empty_secret_does_not_open_the_server(text: str) -> None:
+    """A key setting that a deployment left empty stops the start instead of letting everybody in."""
+    with pytest.raises(ValueError, match="holds no key"):
+        Settings.from_env({"VITRINE_API_KEYS": text})
