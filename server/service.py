@@ -139,6 +139,8 @@ class Flight:
 
     def _resolved(self, future: Outcome) -> None:
         if self._done is None:
+            if not future.cancelled():
+                future.exception()  # looked at, or asyncio logs that nobody did
             return
         if future.cancelled():
             answer: Answer = NotReady("the request was dropped because the model is closing")
