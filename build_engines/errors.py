@@ -39,7 +39,9 @@ class GateRefused(BuildError):
         lines = "".join(f"\n  - {item.sentence()}" for item in failed)
         super().__init__(
             f"{model}: not published, {len(failed)} of {len(evidence)} measurements do not hold:{lines}\n"
-            "Change what is compressed, give more users to decide by, or move a limit in [gate] on purpose."
+            'Publish the uncompressed parent instead (gate.on_refused = "publish_parent", or quantize.precision = '
+            '"fp32"), give more users to decide by, or move a limit in [gate] on purpose (a shop with too few users '
+            "to prove itself against the transition counts: gate.allow_below_floor = true)."
         )
         self.evidence = tuple(evidence)
         self.failed = tuple(failed)

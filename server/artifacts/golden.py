@@ -22,6 +22,9 @@ from server.artifacts.manifest import Tolerance
 
 GOLDEN_FILE = "golden.npz"
 
+# Scores of what may not be returned are far below any real one; where a row runs out of items, ids mean nothing.
+_MASKED = -1.0e8
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -106,7 +109,34 @@ def compare(reference: Arrays, got: Arrays, tolerance: Tolerance) -> Parity:
             if share < tolerance.min_overlap:
                 need = tolerance.min_overlap
                 problem = problem or f"{name}: a row shares {share:.3g} of its items, must be {need:.3g}"
+    problem = problem or _misplaced(reference, got, tolerance)
     return Parity(overlap=overlap, score_error=score_error, rows=rows, problem=problem)
+
+
+def _misplaced(reference: Arrays, got: Arrays, tolerance: Tolerance) -> str | None:
+    """Whether an id stands at a rank whose score is not its own: items may swap only where their scores are that close."""
+    ids_name = next(
+        (name for name, array in reference.items() if array.dtype.kind == "i" and array.ndim == 2), None
+    )
+    scores_name = next(
+        (name for name, array in reference.items() if array.dtype.kind == "f" and array.ndim == 2), None
+    )
+    if ids_name is None or scores_name is None or reference[ids_name].shape != reference[scores_name].shape:
+        return None
+    for row, (ids, scores) in enumerate(zip(reference[ids_name], reference[scores_name], strict=True)):
+        own = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+        for rank, (item, score) in enumerate(zip(got[ids_name][row].tolist(), scores.tolist(), strict=True)):
+            want = own.get(item)
+            if (
+                want is None or score <= _MASKED
+            ):  # not among the reference's (the overlap judges that), or no answer
+                continue
+            if abs(want - score) > 2 * (tolerance.score_abs + tolerance.score_rel * abs(score)):
+                return (
+                    f"{ids_name}: row {row} has {item} at rank {rank + 1} with score {score:.6g}, its reference score is "
+                    f"{want:.6g}"
+                )
+    return None
 
 
 def _score_error(want: npt.NDArray[Any], have: npt.NDArray[Any], tolerance: Tolerance) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from server.artifacts.errors import ArtifactError
+from server.artifacts.golden import Golden, read_golden, write_golden
 from server.artifacts.releases import Releases
 from server.artifacts.repository import open_current
 from server.domain import Filters, RecommendRequest, ServedBy
@@ -269,4 +270,20 @@ def test_a_file_that_the_manifest_does_not_list_is_not_trusted(own_repository: P
     path.write_text(json.dumps(document))
 
     with pytest.raises(ArtifactError, match=r"item_ids\.json.*not listed"):
+        load_model(open_current(own_repository, "tiny"))
+
+
+@pytest.mark.parametrize("change", ["reversed", "first two swapped"])
+def test_golden_answers_in_another_order_are_refused(own_repository: Path, change: str) -> None:
+    """The same items with the same scores at other ranks are other answers."""
+    made = publish_tiny(own_repository)
+    golden = read_golden(made.opened.path("golden.npz"))
+    ids = golden.outputs["ids"].copy()
+    ids = ids[:, ::-1] if change == "reversed" else ids[:, [1, 0, *range(2, ids.shape[1])]]
+    write_golden(
+        made.opened.path("golden.npz"), Golden(inputs=golden.inputs, outputs={**golden.outputs, "ids": ids})
+    )
+    rehash(made.opened)
+
+    with pytest.raises(ArtifactError, match="golden replay differs"):
         load_model(open_current(own_repository, "tiny"))
