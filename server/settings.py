@@ -80,7 +80,7 @@ class Settings:
         512, "requests admitted at once; more are refused with 429", low=1, high=65536
     )
     target_wait_ms: float = _setting(
-        25.0,
+        20.0,
         "under overload, admit what the measured rate answers within this; 0: max_in_flight alone",
         low=0,
         high=60_000,
