@@ -44,7 +44,7 @@ log = logging.getLogger("vitrine.app")
 
 HEALTH_EVERY_S = 0.5
 # Permits that are always open, in batches. More keep a standing queue: with three, half of the answers at twice the
-# highest rate came after 50 ms; with one, a tenth.
+# highest rate came after 50 ms; with one, a seventh.
 BATCHES_OPEN = 1
 # Requests leave no cycles behind, so young collections find nothing: make them rare, and full ones rarer.
 GC_THRESHOLDS = (50_000, 20, 100)
