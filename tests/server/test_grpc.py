@@ -41,7 +41,8 @@ async def test_the_calls_deadline_is_the_requests_deadline() -> None:
         await stub.Recommend(ASK)
 
         first, second, third = server.fake.deadlines_s
-        assert 1.0 < first <= 2.0
+        # gRPC rounds a timeout up on the wire: a bare grpcio server is told up to 2.0098 s of these 2.
+        assert 1.0 < first <= 2.0 * 1.01
         assert 0.0 < second <= 0.05
         assert 0.05 < third <= 0.1
 
