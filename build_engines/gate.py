@@ -22,7 +22,6 @@ from build_engines.errors import GateRefused
 from build_engines.evaluation.paired import PairedVerdict
 from build_engines.recipe_parts import GatePart
 from build_engines.records import SpeedRow
-from build_engines.states import holds
 from server.artifacts.manifest import Measurement
 
 BELOW_FLOOR, FLOOR_UNDECIDED = "below_floor", "floor_undecided"
@@ -160,7 +159,7 @@ def refuse_unless_all_hold(model: str, evidence: Sequence[Measurement], flags: t
     Raises:
         GateRefused: something does not hold; says figure, limit and sample size of each.
     """
-    if not all(holds(item, flags) for item in evidence):
+    if not all(item.holds(flags) for item in evidence):
         raise GateRefused(model, evidence)
 
 

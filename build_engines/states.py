@@ -13,7 +13,6 @@ that any chain of them fits.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +25,7 @@ from build_engines.records import (
     TrainRecord,
     VerifyRecord,
 )
-from server.artifacts.manifest import Kind, Measurement
+from server.artifacts.manifest import Kind
 from server.artifacts.repository import OpenedVersion
 
 # What must have been measured before anything is published; a compressed candidate must prove more.
@@ -168,7 +167,7 @@ class Verified:
         if missing:
             raise ValueError(f"no evidence of {', '.join(missing)}: it was not measured")
         for item in self.record.evidence:
-            if not holds(item, self.record.flags):
+            if not item.holds(self.record.flags):
                 raise ValueError(f"evidence does not hold: {item.sentence()}")
 
     @property
@@ -192,11 +191,3 @@ class Published:
     opened: OpenedVersion
     new: bool
     current: bool
-
-
-def holds(item: Measurement, flags: tuple[str, ...]) -> bool:
-    """Whether evidence passed, or failed with a number and under a flag that says so; a NaN never holds."""
-    waived = item.waived_by is not None and item.waived_by in flags
-    return item.passed or (
-        waived and item.kind == "floor" and math.isfinite(item.value) and item.sample_size > 0
-    )

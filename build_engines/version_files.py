@@ -25,12 +25,10 @@ from server.artifacts.golden import GOLDEN_FILE, Golden, write_golden
 from server.artifacts.manifest import SCHEMA_VERSION, Manifest, Provenance, Target, Tolerance
 from server.artifacts.repository import OpenedVersion, describe_folder
 from server.encoding import tables
-from server.encoding.catalogue import write_catalogue
+from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, write_catalogue
 from server.encoding.items import pad_left, pad_right
-from server.pipelines.loading import open_engine
+from server.pipelines.loading import TASK, open_engine
 
-ITEM_IDS, ITEM_COLUMNS = "item_ids.json", "item_columns.msgpack"
-TASK = "recommendation"
 MAX_ATTRIBUTES = (
     64  # columns beyond ours; a shop with more has structure in them that a response does not need
 )
@@ -48,7 +46,9 @@ def lay_out(folder: Path, compiled: Compiled, which: str, catalogue: Catalogue) 
     """
     for source in (compiled.exported.output.folder / which, compiled.output.folder / which):
         link_folder(source, folder)
-    write_catalogue(folder / ITEM_IDS, folder / ITEM_COLUMNS, catalogue.item_ids, item_columns(catalogue))
+    write_catalogue(
+        folder / ITEM_IDS_FILE, folder / ITEM_COLUMNS_FILE, catalogue.item_ids, item_columns(catalogue)
+    )
 
 
 def link_folder(source: Path, folder: Path) -> None:

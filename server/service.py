@@ -193,14 +193,12 @@ class Service:
             The ticket; or, not raised because refusing must be cheap, ``Overloaded`` when no permit is left and
             ``NotReady`` when the server is going.
         """
-        admission = self.admission
-        refusal = admission.refusal()
+        refusal = self.admission.try_acquire()
         if refusal is not None:
             code = refusal.code.value
             self.telemetry.rejected(code)
             self.telemetry.request_done(endpoint, protocol, code, NO_TIER, 0.0)
             return refusal
-        admission.acquire()
         return Ticket(self, endpoint, protocol, self.clock())
 
     def recommend(self, ticket: Ticket, request: RecommendRequest, done: Done) -> Flight:

@@ -34,24 +34,24 @@ class EngineState:
 
 
 class BatchRecorder(Protocol):
-    """What a batcher reports; the shape of ``server.batching``'s observer."""
+    """What a batcher reports, on the event-loop thread; must be cheap. What it raises is only logged."""
 
     def batch_done(
         self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
     ) -> None:
-        """One batch has finished; ``reason`` is why it was sent: full, window, deadline or idle."""
+        """One batch was answered; ``reason`` is why it was sent: full, window, deadline or idle."""
         ...
 
     def cancelled(self, stage: str) -> None:
-        """A caller left while its request was in ``stage``."""
+        """A caller left; ``stage`` is queue or engine."""
         ...
 
     def deadline_missed(self, stage: str) -> None:
-        """A request could not be on time, found in ``stage``."""
+        """A request was refused (queue) or passed its deadline in the engine (engine)."""
         ...
 
     def queue_depth(self, n: int) -> None:
-        """How many wait now."""
+        """How many wait, after each decision."""
         ...
 
 
@@ -78,7 +78,7 @@ class NullTelemetry:
 
     def batcher(self, model: str, engine: str) -> BatchRecorder:
         """The recorder of one model's batcher."""
-        return _NullBatchRecorder()
+        return NullBatchRecorder()
 
     def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
         """Where to ask for the engines at each scrape."""
@@ -90,17 +90,19 @@ class NullTelemetry:
         """Bound the memory of what was appended; called about once a second."""
 
 
-class _NullBatchRecorder:
+class NullBatchRecorder:
+    """A recorder for those who do not count."""
+
     def batch_done(
         self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
     ) -> None:
-        pass
+        """Ignore it."""
 
     def cancelled(self, stage: str) -> None:
-        pass
+        """Ignore it."""
 
     def deadline_missed(self, stage: str) -> None:
-        pass
+        """Ignore it."""
 
     def queue_depth(self, n: int) -> None:
-        pass
+        """Ignore it."""

@@ -24,7 +24,7 @@ from server.artifacts.manifest import SCHEMA_VERSION, Cost, Manifest, Measuremen
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion, describe_folder
 from server.artifacts.schema import encode_manifest
-from server.encoding.catalogue import write_catalogue
+from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, write_catalogue
 from server.encoding.items import pad_left, pad_right
 from server.encoding.tables import PACKED
 from server.engines.base import TensorSpec
@@ -126,7 +126,7 @@ def publish_tiny(
             "price": [None if row % 50 == 0 else float(row) for row in range(1, parts.items + 1)],
             "in_stock": [row % 10 != 0 for row in range(1, parts.items + 1)],
         }
-        write_catalogue(staging / "item_ids.json", staging / "item_columns.msgpack", item_ids, columns)
+        write_catalogue(staging / ITEM_IDS_FILE, staging / ITEM_COLUMNS_FILE, item_ids, columns)
         _golden(staging, record, targets)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,

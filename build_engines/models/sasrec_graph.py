@@ -28,7 +28,6 @@ import onnx_ir as ir
 
 from build_engines.onnx_writer import OnnxWriter
 from server.encoding import tables
-from server.pipelines.recommend import NEVER
 
 GROUP = 64
 
@@ -114,7 +113,7 @@ def build_graph(spec: GraphSpec, weights: Weights, int8: Int8Scales | None = Non
         scores = writer.op("Add", scores, writer.input(tables.SCORE_BIAS, "float32", ["N"]))
     scores = _exclude(writer, spec, scores, exclude)
     if candidate is not None:
-        scores = writer.op("Where", candidate, scores, writer.constant(np.float32(NEVER)))
+        scores = writer.op("Where", candidate, scores, writer.constant(np.float32(tables.NEVER)))
     best, rows = _top_k(writer, spec, scores)
     outputs: dict[str, tuple[ir.Value, str, list[int | str]]] = {
         "ids": (writer.op("Cast", rows, to=ir.DataType.INT32), "int32", ["B", spec.max_k]),
@@ -257,7 +256,7 @@ def _exclude(w: OnnxWriter, spec: GraphSpec, scores: ir.Value, exclude: ir.Value
     batch = w.op("Gather", w.op("Shape", exclude), w.ints(0))
     hidden_BX = w.op("Expand", hidden, w.op("Concat", batch, w.ints(1), axis=0))
     columns = w.op("Concat", exclude, hidden_BX, axis=1)
-    never = w.op("Expand", w.constant(np.full((1, 1), NEVER, np.float32)), w.op("Shape", columns))
+    never = w.op("Expand", w.constant(np.full((1, 1), tables.NEVER, np.float32)), w.op("Shape", columns))
     return w.op("ScatterElements", scores, columns, never, axis=1)
 
 

@@ -14,6 +14,7 @@ Units: seconds, bytes; ``created_unix_s`` since the epoch.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -167,6 +168,11 @@ class Measurement(_Record, frozen=True, kw_only=True):
         if self.verdict != "pass" or not math.isfinite(self.value) or self.sample_size <= 0:
             return False
         return self.value <= self.limit if self.sense == "at_most" else self.value >= self.limit
+
+    def holds(self, flags: Collection[str]) -> bool:
+        """Whether it passed, or failed with a number and under a flag that says so; only the floor can be waived."""
+        waived = self.waived_by is not None and self.waived_by in flags and self.kind == "floor"
+        return self.passed or (waived and math.isfinite(self.value) and self.sample_size > 0)
 
     def sentence(self) -> str:
         """The figure, its limit and its sample size, for people."""

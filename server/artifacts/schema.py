@@ -176,7 +176,5 @@ def _evidence(manifest: Manifest) -> Iterator[str]:
     if not manifest.evidence:
         yield "no evidence: nothing was measured"
     for item in manifest.evidence:
-        named = item.waived_by is not None and item.waived_by in manifest.flags
-        waived = named and item.kind == "floor" and math.isfinite(item.value) and item.sample_size > 0
-        if not item.passed and not waived:
+        if not item.holds(manifest.flags):
             yield f"evidence failed: {item.sentence()}"

@@ -7,9 +7,10 @@ told different times, and so do not return all at once.
 
 How many permits are open follows the measured rate: as many as drain within ``target_wait_s``, never fewer
 than ``floor`` (a few batches, so that the engine is never starved by a careful guess) and never more than
-``limit``; and twice that for as long as a burst lasts (``BURST_S``), because two hundred shoppers at once after
-a quiet moment are soon answered, while a queue that stands is only a delay. A fixed number is right for one engine on one machine; a queue that is a few hundred milliseconds
-deep answers everybody too late, and a shop that is told to come back has lost less than one that waits.
+``limit``; and ``BURST`` times that for as long as a burst lasts (``BURST_S``), because two hundred shoppers at
+once after a quiet moment are soon answered, while a queue that stands is only a delay. A fixed number is right
+for one engine on one machine; a queue that is a few hundred milliseconds deep answers everybody too late, and
+a shop that is told to come back has lost less than one that waits.
 
 Units: seconds on the injected clock; ``wait_idle`` uses the loop's own.
 """
@@ -30,10 +31,8 @@ RATE_MEMORY_S = 2.0  # the drain rate looks back about this far, over time when 
 RATE_STEP_S = 0.005  # how stale the rate may be when refusing
 RATE_PRIOR_S = 0.1  # seconds of evidence the starting guess counts for
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 30.0
-BURST_S, BURST = (
-    0.1,
-    2,
-)  # how long more may be in flight than drains in the target, and how many times as much
+BURST_S = 0.1  # how long more may be in flight than drains within the target
+BURST = 2  # how many times as much
 
 
 class Permit:
@@ -143,21 +142,27 @@ class Admission:
             NotReady: draining.
             ValueError: ``cost`` is below 1.
         """
-        refusal = self.refusal(cost, held=held)
+        refusal = self.try_acquire(cost, held=held)
         if refusal is not None:
             raise refusal
-        if cost < 1:
-            raise ValueError(f"cost = {cost}, must be > 0")
-        if self.in_flight == 0:
-            self._seen_s = self._clock()  # idle time says nothing about how fast we drain
-        self.in_flight += cost
 
-    def refusal(self, cost: int = 1, *, held: int = 0) -> ServeError | None:
-        """What ``acquire`` would raise to this caller, or None; for those who refuse without raising.
+    def try_acquire(self, cost: int = 1, *, held: int = 0) -> ServeError | None:
+        """``acquire`` that returns what the other raises; None when the permits were taken.
 
         In a flash sale refusing is most of the work, and a raised error is a traceback, a cycle through the
         frame that caught it, and in the end a garbage collection.
         """
+        refusal = self.refusal(cost, held=held)
+        if refusal is None:
+            if cost < 1:
+                raise ValueError(f"cost = {cost}, must be > 0")
+            if self.in_flight == 0:
+                self._seen_s = self._clock()  # idle time says nothing about how fast we drain
+            self.in_flight += cost
+        return refusal
+
+    def refusal(self, cost: int = 1, *, held: int = 0) -> ServeError | None:
+        """What ``acquire`` would raise to this caller, or None; takes nothing."""
         if self._stopped:
             return NotReady(f"{self._name} is draining")
         if self.in_flight + min(cost, self._floor) > self.open or self.in_flight + cost > self.limit:

@@ -1,4 +1,6 @@
-"""How long a batch takes: ``a + b * n``, seeded from the manifest and corrected by what is measured.
+"""How long a batch takes: ``a + b * n``, seeded by who makes it and corrected by what is measured.
+
+The server seeds it from a few runs when a version is loaded: the manifest's figures are of the builder's machine.
 
 The fit is a least-squares line over an exponentially fading past, with two safeguards that must stay: one
 observation is clipped to a few times its prediction, so that a stall is not mistaken for the engine's speed;

@@ -27,11 +27,12 @@ from server.batching.engine_thread import Batch, EngineThread
 from server.batching.lane import Lane
 from server.batching.outcomes import Outcomes
 from server.batching.policy import BatchLimits, Moment, Reason, decide, finish_s, late_count
-from server.batching.runner import BatchObserver, BatchRunner, BatchTimings, In, Out, Unobserved
+from server.batching.runner import BatchRunner, BatchTimings, In, Out
 from server.batching.waiting import Call, Waiting
 from server.errors import NotReady, ServeError
+from server.telemetry_interface import BatchRecorder, NullBatchRecorder
 
-__all__ = ["BatchObserver", "BatchRunner", "BatchTimings", "DynamicBatcher"]
+__all__ = ["BatchRunner", "BatchTimings", "DynamicBatcher"]
 
 EXIT_S = 1.0  # how long ``close`` waits for a thread that has nothing left to do
 
@@ -49,10 +50,10 @@ class DynamicBatcher(Generic[In, Out]):
         cost: CostModel,
         *,
         clock: Callable[[], float] = time.monotonic,
-        observer: BatchObserver | None = None,
+        observer: BatchRecorder | None = None,
     ) -> None:
         self._name, self._clock = name, clock
-        self._outcomes: Outcomes[In, Out] = Outcomes(name, clock, observer or Unobserved())
+        self._outcomes: Outcomes[In, Out] = Outcomes(name, clock, observer or NullBatchRecorder())
         self._runner, self._limits, self._cost = runner, limits, cost
         self._waiting: Waiting[In, Out] = Waiting()
         self._lane: Lane[In, Out] = Lane(clock())

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic
 
 from server.batching.engine_thread import Batch
-from server.batching.runner import BatchObserver, BatchTimings, In, Out
+from server.batching.runner import BatchTimings, In, Out
 from server.batching.waiting import Call
 from server.errors import DeadlineExceeded, EngineFault, NotReady, ServeError
+from server.telemetry_interface import BatchRecorder
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 class Outcomes(Generic[In, Out]):
     """Ends calls and tells the observer."""
 
-    def __init__(self, name: str, clock: Callable[[], float], observer: BatchObserver) -> None:
+    def __init__(self, name: str, clock: Callable[[], float], observer: BatchRecorder) -> None:
         self._name, self._clock, self._observer = name, clock, observer
         self._observer_failed = False
 

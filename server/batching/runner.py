@@ -1,4 +1,4 @@
-"""What the batcher asks of others: a runner that does the work, and an observer that counts it.
+"""What the batcher asks of others: a runner that does the work. Who counts it is ``telemetry_interface.BatchRecorder``.
 
 Units: seconds.
 """
@@ -52,43 +52,3 @@ class BatchTimings:
     engine_s: float
     post_s: float
     batch_size: int
-
-
-class BatchObserver(Protocol):
-    """Counts; called on the event-loop thread and must be cheap. What it raises is only logged."""
-
-    def batch_done(
-        self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
-    ) -> None:
-        """One batch was answered; ``reason`` is full, window, deadline or idle."""
-        ...
-
-    def cancelled(self, stage: str) -> None:
-        """A caller left; ``stage`` is queue or engine."""
-        ...
-
-    def deadline_missed(self, stage: str) -> None:
-        """A request was refused (queue) or passed its deadline in the engine (engine)."""
-        ...
-
-    def queue_depth(self, n: int) -> None:
-        """How many wait, after each decision."""
-        ...
-
-
-class Unobserved:
-    """An observer for those who do not count."""
-
-    def batch_done(
-        self, *, size: int, reason: str, engine_s: float, queue_waits_s: Sequence[float], now_s: float
-    ) -> None:
-        """Ignore it."""
-
-    def cancelled(self, stage: str) -> None:
-        """Ignore it."""
-
-    def deadline_missed(self, stage: str) -> None:
-        """Ignore it."""
-
-    def queue_depth(self, n: int) -> None:
-        """Ignore it."""

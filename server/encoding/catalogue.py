@@ -23,6 +23,9 @@ from server.encoding.items import ItemIndex
 
 Mask = npt.NDArray[np.bool_]
 
+ITEM_IDS_FILE = "item_ids.json"
+ITEM_COLUMNS_FILE = "item_columns.msgpack"
+
 _CACHED_MASKS = 256
 
 
@@ -54,10 +57,6 @@ class Catalogue:
         self._listed_N: Mask = np.zeros(self.rows, dtype=np.bool_)
         self._listed_N[1 : len(item_ids) + 1] = True
         self._masks: OrderedDict[Filters, Mask] = OrderedDict()
-
-    def listed(self) -> Mask:
-        """Rows that hold an item, ``mask_N``; read only."""
-        return self._listed_N
 
     def mask(self, filters: Filters | None) -> Mask:
         """Rows that pass ``filters``, as ``mask_N`` (read only; shared between calls).

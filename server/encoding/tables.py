@@ -26,6 +26,9 @@ NEIGHBOUR_WEIGHTS = "neighbour_weights_NM"
 HIDDEN_ROWS = "hidden_rows_X"
 POPULARITY = "popularity_N"
 
+# Score of what may not be returned; anything below half of it is not an answer.
+NEVER = -1.0e9
+
 # Multiplied by or added, not looked up in: a runtime may want to lay these out in its own way, once.
 PACKED = (SCORE_EMB, SCORE_SCALE, SCORE_BIAS)
 

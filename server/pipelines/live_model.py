@@ -19,14 +19,14 @@ from pathlib import Path
 
 from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import current_version, model_names, open_version
-from server.batching.dynamic import BatchObserver, BatchTimings, DynamicBatcher
+from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
-from server.errors import NotReady
 from server.pipelines.loading import TASK, LoadedModel, load_model
+from server.telemetry_interface import BatchRecorder
 
 log = logging.getLogger("vitrine.model")
 
-Observe = Callable[[str, str], BatchObserver]
+Observe = Callable[[str, str], BatchRecorder]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,6 @@ class LiveRecommender:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._refused_version: str | None = None
-        self.reloads = 0
         self.reload_failures = 0
 
     async def start(self) -> None:
@@ -149,10 +148,6 @@ class LiveRecommender:
             ready=not stalled, why=why, golden_ok=True, last_progress_s=self._batcher.last_progress_s
         )
 
-    def predicted_wait_s(self) -> float:
-        """Seconds until a request submitted now would be answered."""
-        return self._batcher.predicted_wait_s()
-
     async def check_for_new_version(self) -> bool:
         """Take up the current version if it is another one; True when it was.
 
@@ -180,7 +175,6 @@ class LiveRecommender:
             return False
         old = self._batcher.swap(loaded.runner, loaded.limits, loaded.cost)
         before, self._loaded, self._refused_version = self._loaded.info.version, loaded, None
-        self.reloads += 1
         await self._batcher.drained(old)
         log.info("new version serves", extra={"model": self._name, "version": version, "previous": before})
         return True
@@ -190,8 +184,6 @@ class LiveRecommender:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.check_for_new_version()
-            except NotReady:
-                return
             except Exception:
                 log.exception("looking for a new version failed; trying again")
 

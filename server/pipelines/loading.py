@@ -24,15 +24,13 @@ from server.batching.cost import CostModel
 from server.batching.policy import BatchLimits
 from server.domain import ModelInfo, ModelRef
 from server.encoding import tables
-from server.encoding.catalogue import Catalogue, load_catalogue
+from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, Catalogue, load_catalogue
 from server.engines.base import Engine, TensorSpec
 from server.engines.onnxruntime import OnnxRuntimeEngine
 from server.pipelines.explain import Explainer
 from server.pipelines.fallback import Fallback
 from server.pipelines.recommend import RecommendRunner
 
-ITEM_IDS_FILE = "item_ids.json"
-ITEM_COLUMNS_FILE = "item_columns.msgpack"
 CANDIDATE = "candidate"
 TASK = "recommendation"
 
@@ -129,13 +127,13 @@ def check_golden(opened: OpenedVersion, engines: Mapping[str, Engine]) -> None:
         ArtifactError: an entry answers otherwise, beyond the manifest's tolerance.
     """
     golden = read_golden(opened.path(GOLDEN_FILE))
-    plain = all(bool(golden.inputs[name].all()) for name in (CANDIDATE,) if name in golden.inputs)
+    # The rows that filter nothing hide only what is always hidden: theirs are the widest masks.
+    allowed_B = golden.inputs[CANDIDATE].sum(axis=1)
+    filters_nothing_B = allowed_B == allowed_B.max()
     for entry, engine in engines.items():
-        if entry == "unmasked" and not plain:
-            inputs = _unmasked_part(golden.inputs)
-            outputs = _unmasked_part(golden.outputs, like=golden.inputs)
-        else:
-            inputs, outputs = dict(golden.inputs), dict(golden.outputs)
+        rows_B = filters_nothing_B if entry == "unmasked" else np.ones_like(filters_nothing_B)
+        inputs = {name: array[rows_B] for name, array in golden.inputs.items()}
+        outputs = {name: array[rows_B] for name, array in golden.outputs.items()}
         wanted = {spec.name for spec in engine.inputs}
         got = engine.run({name: array for name, array in inputs.items() if name in wanted})
         parity = compare(outputs, got, opened.manifest.parity)
@@ -144,15 +142,6 @@ def check_golden(opened: OpenedVersion, engines: Mapping[str, Engine]) -> None:
                 f"{opened.folder}: golden replay differs on {engine.kind} ({entry}): {parity.problem}; this version is "
                 "not served. Build it again, or run `python -m build_engines verify` to see where"
             )
-
-
-def _unmasked_part(
-    arrays: Mapping[str, npt.NDArray[Any]], like: Mapping[str, npt.NDArray[Any]] | None = None
-) -> dict[str, npt.NDArray[Any]]:
-    # The golden rows that filter nothing hide only the rows that are always hidden: the rows with the widest masks.
-    candidate = (like or arrays)[CANDIDATE]
-    open_rows = candidate.sum(axis=1) == candidate.sum(axis=1).max()
-    return {name: array[open_rows] for name, array in arrays.items() if name != CANDIDATE}
 
 
 def measure_cost(engines: Mapping[str, Engine], manifest: Manifest, max_items: int) -> CostModel:

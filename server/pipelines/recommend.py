@@ -19,12 +19,10 @@ import numpy.typing as npt
 from server.domain import ModelRef, RecommendRequest, RecommendResponse, ServedBy
 from server.encoding.catalogue import Catalogue
 from server.encoding.items import pad_left, pad_right
+from server.encoding.tables import NEVER
 from server.engines.base import Engine
 from server.errors import ServeError
 from server.pipelines.explain import Explainer
-
-# Scores of what may not be returned; anything below half of it is not an answer.
-NEVER = -1.0e9
 
 
 @dataclass(slots=True)

@@ -12,12 +12,12 @@ import pytest
 from build_engines.compile import TargetSpec, compile_graph, load_bound
 from build_engines.export import export_graph, stored_tables
 from build_engines.models.mix import MixConfig
-from build_engines.models.sasrec_graph import NEVER, Int8Scales, quantize_rows
+from build_engines.models.sasrec_graph import Int8Scales, quantize_rows
 from build_engines.quantize import calibrate, quantize_catalogue
 from build_engines.records import GraphRecord
 from build_engines.targets.onnxruntime_cpu import check_kernels, package
 from server.encoding.items import pad_left, pad_right
-from server.encoding.tables import PACKED
+from server.encoding.tables import NEVER, PACKED
 from server.engines.base import TensorSpec
 from server.engines.onnxruntime import OnnxRuntimeEngine
 from tests import tiny

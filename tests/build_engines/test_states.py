@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import build_engines
 from build_engines import publish as publishing
-from build_engines.states import REQUIRED_OF_COMPRESSED, Verified, holds
+from build_engines.states import REQUIRED_OF_COMPRESSED, Verified
 from server.artifacts.manifest import Kind, Measurement
 from tests.build_engines.build_cases import ALL_EVIDENCE, compiled, evidence, output, verify_record
 
@@ -94,7 +94,7 @@ def test_what_holds_is_a_finite_figure_on_its_side(value: float, limit: float, n
     """Whatever a measurement claims, it holds only as a finite figure of a real sample on the right side."""
     item = evidence("speed", value=value, limit=limit, sample_size=n, verdict=verdict)
 
-    assert holds(item, ()) == (verdict == "pass" and n > 0 and math.isfinite(value) and value >= limit)
+    assert item.holds(()) == (verdict == "pass" and n > 0 and math.isfinite(value) and value >= limit)
 
 
 def test_publish_takes_nothing_but_verified() -> None:
