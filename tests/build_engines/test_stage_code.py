@@ -1,0 +1,111 @@
+"""A stage's cache key knows every module that its result is made with."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build_engines import pipeline
+
+ROOT = Path(__file__).parents[2]
+ENTRY = {
+    "load": "build_engines.load",
+    "train": "build_engines.train",
+    "quantize": "build_engines.graph_stages",
+    "export": "build_engines.graph_stages",
+    "compile": "build_engines.graph_stages",
+    "verify": "build_engines.verify",
+}
+# The frame that stages hang in: what they say, and what shape records have. The values that a recipe part holds are in
+# the key themselves.
+FRAME = {
+    *(
+        f"build_engines.{name}"
+        for name in ("errors", "progress", "records", "recipe_parts", "stage", "stage_parts")
+    ),
+    *(f"build_engines.{name}" for name in ("states", "fingerprint", "hardware")),
+    *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
+    *("server.domain", "server.errors"),
+}
+# Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
+RAW = {
+    f"build_engines.data.{name}"
+    for name in (
+        "bad_rows", "errors", "item_records", "items", "log_report", "log_rows", "sample_catalogue", "sample_clicks",
+        "sample_shop", "sample_taxonomy", "sample_text_en", "sample_text_zh", "timestamps",
+    )
+}  # fmt: skip
+TRAINING = {
+    "build_engines.evaluation.metrics",
+    *(f"build_engines.models.{n}" for n in ("mix", "popularity", "transitions")),
+}
+SPLIT = {f"build_engines.data.{name}" for name in ("interactions", "sequences", "splits")}
+COMPILING = {
+    "build_engines.compile",
+    "build_engines.targets.onnxruntime_cpu",
+    "build_engines.targets.tensorrt_plan",
+}
+# Imported by a module that the stage shares with others, or for a type; not used for its result.
+ONLY_IMPORTED: dict[str, set[str]] = {
+    "load": TRAINING,
+    "train": RAW | {"build_engines.evaluation.metrics"},
+    "quantize": RAW | COMPILING | {"build_engines.evaluation.metrics"},
+    "export": RAW | COMPILING | SPLIT | {"build_engines.evaluation.metrics"},
+    "compile": RAW | SPLIT | TRAINING | {"build_engines.shop_files", "build_engines.trained_files"},
+    "verify": RAW,
+}
+STAGES: list[Any] = [
+    pipeline.LOAD,
+    pipeline.TRAIN,
+    pipeline.QUANTIZE,
+    pipeline.EXPORT,
+    pipeline.COMPILE,
+    pipeline.VERIFY,
+]
+
+
+def source(module: str) -> Path | None:
+    path = ROOT / Path(*module.split("."))
+    return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.exists()), None)
+
+
+def imported(module: str) -> set[str]:
+    path = source(module)
+    assert path is not None
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names.update(
+                f"{base}.{alias.name}" if source(f"{base}.{alias.name}") else base for alias in node.names
+            )
+    return {name for name in names if name.startswith(("build_engines", "server")) and source(name)}
+
+
+def closure(module: str) -> set[str]:
+    seen, todo = set[str](), [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo.extend(imported(name))
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: str(stage.name))
+def test_a_change_of_code_makes_every_result_stale_that_it_made(stage: Any) -> None:
+    """Each module that a stage reaches by imports is in its list, or is named here with the reason why not."""
+    reached = closure(ENTRY[stage.name])
+    covered = {
+        name for name in reached if any(name == one or name.startswith(f"{one}.") for one in stage.code)
+    }
+
+    assert not reached - covered - FRAME - ONLY_IMPORTED[stage.name]
+    assert not (ONLY_IMPORTED[stage.name] - reached), "an exception that nothing needs any more"
