@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections import deque
 from collections.abc import Sequence
 
 from loadtest import http2
-from loadtest.client import ClientOptions, ClientStats, Clock, Target, Unreachable
+from loadtest.client import ClientOptions, Clock, Target, Unreachable
 from loadtest.measure import (
     BAD_ANSWER,
     CONNECT_FAILED,
@@ -22,13 +21,13 @@ from loadtest.measure import (
     GRPC,
     LOST,
     MODEL,
-    NEVER_SENT,
     OPEN,
     TIMED_OUT,
     UNKNOWN_TIER,
     Recorder,
 )
 from loadtest.poller import Poller
+from loadtest.socket_client import SocketClient
 
 _BUFFER = 1 << 18
 _LARGEST_STREAM = 2**31 - 1
@@ -97,7 +96,7 @@ class _Connection:
         self.headers = 0  # its flags
 
 
-class GrpcClient:
+class GrpcClient(SocketClient[_Connection]):
     """See ``loadtest.client.Client``.
 
     Args:
@@ -123,33 +122,25 @@ class GrpcClient:
             raise ValueError("no request bodies to send")
         if max(len(message) for message in messages) > 16_000:
             raise ValueError("a message of more than 16,000 bytes does not fit one HTTP/2 frame")
-        self.stats = ClientStats()
-        self._target, self._recorder, self._clock, self._options = target, recorder, clock, options
+        super().__init__(target, recorder, clock, options, self._drop)
         self._messages = [http2.grpc_message(message) for message in messages]
         extra = dict(options.headers)
         if options.deadline_s is not None:
             extra["grpc-timeout"] = http2.grpc_timeout(options.deadline_s)
         self._first, self._later = http2.request_blocks(f"{target.host}:{target.port}", target.path, extra)
-        self._poller = Poller()
-        self._connections: dict[int, _Connection] = {}
         self._turn: list[_Connection] = []
         self._next = 0
-        self._waiting: deque[int] = deque()
-        self._in_flight = 0
-        self._address: tuple[socket.AddressFamily, object] = (socket.AF_INET, ("", 0))
 
     def open(self) -> None:
         """Connect all channels."""
         target = self._target
         try:
-            family, _, _, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[
-                0
-            ]
-            self._address = (family, address)
+            self._resolve()
+            family, address = self._address
             probe = socket.socket(family, socket.SOCK_STREAM)
             with probe:
                 probe.settimeout(min(self._options.timeout_s, 5.0))
-                probe.connect(address)
+                probe.connect(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
             while len(self._connections) < self._options.channels:
                 self._connect()
         except OSError as error:
@@ -215,14 +206,12 @@ class GrpcClient:
                 self._queue(
                     connection, b"".join(http2.frame(http2.RST_STREAM, 0, stream, _CANCEL) for stream in late)
                 )
-        while self._waiting and due[self._waiting[0]] < before:
-            self._recorder.end(self._waiting.popleft(), NEVER_SENT, 0, now_s)
+        self._give_up_waiting(now_s, before)
 
     def close(self) -> None:
         """Drop everything."""
         now_s = self._clock()
-        while self._waiting:
-            self._recorder.end(self._waiting.popleft(), NEVER_SENT, 0, now_s)
+        self._give_up_waiting(now_s)
         for connection in list(self._connections.values()):
             self._drop(connection, TIMED_OUT)
         self._poller.close()
@@ -250,9 +239,7 @@ class GrpcClient:
             connection.usable = False
         connection.streams[stream] = row
         connection.window -= len(message)
-        self._in_flight += 1
-        if self._in_flight > self.stats.in_flight_max:
-            self.stats.in_flight_max = self._in_flight
+        self._took_off()
         self._queue(
             connection,
             http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block)
@@ -273,24 +260,6 @@ class GrpcClient:
         if sent < len(data):
             connection.out = data[sent:]
             self._poller.change(connection.sock.fileno(), Poller.READ_WRITE)
-
-    def _pushed(self, connection: _Connection) -> bool:
-        if connection.connecting:
-            if connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._drop(connection, CONNECT_FAILED)
-                return False
-            connection.connecting = False
-        try:
-            sent = connection.sock.send(connection.out)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self._drop(connection, LOST)
-            return False
-        connection.out = connection.out[sent:]
-        if not connection.out:
-            self._poller.change(connection.sock.fileno(), Poller.READ)
-        return True
 
     def _read(self, connection: _Connection) -> None:
         try:

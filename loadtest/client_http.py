@@ -17,10 +17,11 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
-from loadtest.client import ClientOptions, ClientStats, Clock, Target, Unreachable
+from loadtest.client import ClientOptions, Clock, Target, Unreachable
 from loadtest.http_response import UNTIL_CLOSE, BadResponse, scan_chunks, scan_head, tier_of
-from loadtest.measure import BAD_ANSWER, CONNECT_FAILED, LOST, NEVER_SENT, OPEN, TIMED_OUT, Recorder
+from loadtest.measure import BAD_ANSWER, CONNECT_FAILED, LOST, OPEN, TIMED_OUT, Recorder
 from loadtest.poller import Poller
+from loadtest.socket_client import SocketClient
 
 _BUFFER = 1 << 18
 _LARGEST_ANSWER = 64 << 20
@@ -50,7 +51,7 @@ class _Connection:
         self.answered_s = 0.0
 
 
-class HttpClient:
+class HttpClient(SocketClient[_Connection]):
     """See ``loadtest.client.Client``.
 
     Args:
@@ -66,38 +67,25 @@ class HttpClient:
     ) -> None:
         if not wires:
             raise ValueError("no request bodies to send")
-        self.stats = ClientStats()
-        self._target, self._wires, self._recorder, self._clock, self._options = (
-            target,
-            wires,
-            recorder,
-            clock,
-            options,
-        )
-        self._poller = Poller()
-        self._connections: dict[int, _Connection] = {}
+        super().__init__(target, recorder, clock, options, self._fail)
+        self._wires = wires
         self._idle: list[_Connection] = []  # newest last: few connections stay warm
-        self._waiting: deque[int] = deque()
         self._oldest: deque[int] = (
             deque()
         )  # rows in the order they came, to see in one look that none is too old
-        self._in_flight = 0
         self._fresh = 0  # connections made in this turn of the loop
-        self._address: tuple[socket.AddressFamily, object] = (socket.AF_INET, ("", 0))
 
     def open(self) -> None:
         """Connect the first connections and leave them idle."""
         target = self._target
         try:
-            family, _, _, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)[
-                0
-            ]
-            self._address = (family, address)
+            self._resolve()
+            family, address = self._address
             for _ in range(max(1, min(self._options.preopen, self._options.connections))):
                 sock = socket.socket(family, socket.SOCK_STREAM)
                 sock.settimeout(min(self._options.timeout_s, 5.0))
                 try:
-                    sock.connect(address)
+                    sock.connect(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
                 except OSError:
                     sock.close()
                     raise
@@ -160,14 +148,12 @@ class HttpClient:
             return
         for connection in [c for c in self._connections.values() if c.row >= 0 and due[c.row] < before]:
             self._fail(connection, TIMED_OUT)
-        while self._waiting and due[self._waiting[0]] < before:
-            self._recorder.end(self._waiting.popleft(), NEVER_SENT, 0, now_s)
+        self._give_up_waiting(now_s, before)
 
     def close(self) -> None:
         """Drop everything."""
         now_s = self._clock()
-        while self._waiting:
-            self._recorder.end(self._waiting.popleft(), NEVER_SENT, 0, now_s)
+        self._give_up_waiting(now_s)
         for connection in list(self._connections.values()):
             if connection.row >= 0:
                 self._recorder.end(connection.row, TIMED_OUT, 0, now_s)
@@ -199,11 +185,6 @@ class HttpClient:
             return
         self._poller.watch(connection.fd, Poller.READ_WRITE)
 
-    def _took_off(self) -> None:
-        self._in_flight += 1
-        if self._in_flight > self.stats.in_flight_max:
-            self.stats.in_flight_max = self._in_flight
-
     def _write(self, connection: _Connection, row: int) -> None:
         wire = self._wires[row % len(self._wires)]
         connection.row = row
@@ -218,25 +199,6 @@ class HttpClient:
         if sent < len(wire):
             connection.out = wire[sent:]
             self._poller.change(connection.fd, Poller.READ_WRITE)
-
-    def _pushed(self, connection: _Connection) -> bool:
-        """Finish connecting and writing; False when there is more to write or the connection is gone."""
-        if connection.connecting:
-            if connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._fail(connection, CONNECT_FAILED)
-                return False
-            connection.connecting = False
-        try:
-            sent = connection.sock.send(connection.out)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self._fail(connection, LOST)
-            return False
-        connection.out = connection.out[sent:]
-        if not connection.out:
-            self._poller.change(connection.fd, Poller.READ)
-        return True
 
     def _read(self, connection: _Connection) -> None:
         try:
