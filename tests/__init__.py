@@ -1,0 +1,1 @@
+"""Tests mirror the tree; ``tiny.py`` builds the real but tiny model that server tests serve."""

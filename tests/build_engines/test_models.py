@@ -1,11 +1,9 @@
-"""Promises of the recommender's models: sequence model, count model, popularity, mix, training."""
+"""Promises of the recommender's models: sequence model, count model, popularity, mix."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,17 +24,9 @@ from build_engines.models.mix import (
     tune_mix,
 )
 from build_engines.models.popularity import decayed_popularity
-from build_engines.models.sasrec import SasRec, SasRecConfig, encode_UD, pad_attributes
-from build_engines.models.training import (
-    EpochReport,
-    Heldout,
-    TrainingConfig,
-    TrainingDiverged,
-    future_targets,
-    rank_targets,
-    train,
-)
+from build_engines.models.sasrec import SasRec, SasRecConfig, pad_attributes
 from build_engines.models.transitions import TransitionConfig, build_transitions, transition_scores_BN
+from tests.build_engines.walking_shop import held_out, walks_of
 
 FloatArray = npt.NDArray[np.float32]
 AnyFloats = npt.NDArray[np.floating[Any]]
@@ -44,26 +34,6 @@ ITEMS = 12
 logs = st.lists(
     st.lists(st.integers(1, ITEMS), max_size=9).map(lambda items: np.array(items, dtype=np.int64)), max_size=8
 )
-
-
-def _shop(users: int = 500, items: int = 300, seed: int = 0) -> list[npt.NDArray[np.int64]]:
-    """Users who walk through the catalogue in small steps: predictable, so that learning shows."""
-    rng = np.random.default_rng(seed)
-    walks = []
-    for _ in range(users):
-        steps = rng.integers(1, 4, size=rng.integers(0, 12))
-        walks.append((rng.integers(0, items) + np.cumsum(steps)) % items + 1)
-    return walks
-
-
-def _held_out(walks: Sequence[npt.NDArray[np.int64]]) -> tuple[list[npt.NDArray[np.int64]], Heldout]:
-    long = [walk for walk in walks if len(walk) >= 2]
-    return [walk[:-1] for walk in walks], Heldout(
-        histories=[walk[:-1] for walk in long], targets=np.array([walk[-1] for walk in long])
-    )
-
-
-TINY = TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3, warmup_steps=5, bfloat16=False)
 
 
 # --- sequence model -------------------------------------------------------------------------------------
@@ -267,7 +237,7 @@ def test_an_item_outside_the_catalogue_is_refused_with_its_user() -> None:
 
 def test_weight_zero_is_the_count_model() -> None:
     """With the neural weight at 0 the mix ranks exactly as the counts do, whatever the logits say."""
-    log = _shop(40, 30)
+    log = walks_of(40, 30)
     table = build_transitions(log, 30, TransitionConfig(top_m=8))
     counts = MixConfig(neural_weight=0.0, gamma=1.0, kappa=1e-3)
     logits = np.random.default_rng(0).normal(size=(40, 31)).astype(np.float32) * 100
@@ -287,7 +257,7 @@ def test_ranks_from_candidates_equal_ranking_the_whole_catalogue(
 ) -> None:
     """The shortcut that makes tuning cheap never changes a rank above the cut, ties included."""
     rng = np.random.default_rng(seed)
-    log = [walk[:5] for walk in _shop(25, 40, seed)]
+    log = [walk[:5] for walk in walks_of(25, 40, seed)]
     table = build_transitions(log, 40, TransitionConfig(top_m=6))
     query = rng.integers(-2, 3, size=(25, 3)).astype(np.float32)  # small integers: many ties
     items = rng.integers(-2, 3, size=(41, 3)).astype(np.float32)
@@ -306,8 +276,8 @@ def test_ranks_from_candidates_equal_ranking_the_whole_catalogue(
 
 def test_tuning_never_ends_below_the_count_model() -> None:
     """Logits that are pure noise are switched off: on validation the mix is at least its floor."""
-    walks = _shop(300, 60)
-    train_part, heldout = _held_out(walks)
+    walks = walks_of(300, 60)
+    train_part, heldout = held_out(walks)
     table = build_transitions(train_part, 60, TransitionConfig(top_m=16))
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(len(heldout.targets), 4)).astype(np.float32) * 10
@@ -331,100 +301,9 @@ def test_metrics_at_ten() -> None:
     assert ndcg == pytest.approx((1 + 1 / math.log2(3)) / 4)
 
 
-# --- training -------------------------------------------------------------------------------------------
-
-
-def test_a_tiny_shop_trains_in_seconds_and_learns() -> None:
-    """300 items and 500 users are enough to beat chance clearly, and progress tells how it goes."""
-    train_part, heldout = _held_out(_shop())
-    reports: list[EpochReport] = []
-
-    result = train(
-        SasRecConfig(num_items=300, dim=32, dropout=0.1),
-        TrainingConfig(epochs=15, batch_size=32, learning_rate=1e-2, warmup_steps=10, patience=15),
-        train_part,
-        heldout,
-        progress=reports.append,
-    )
-
-    best = reports[result.best_epoch].ndcg_at_10
-    recall, ndcg = recall_and_ndcg(rank_targets(result.model, heldout))
-    assert best == ndcg == max(report.ndcg_at_10 or 0.0 for report in reports)
-    assert recall > 0.2  # chance is 10 / 300
-    assert tuple(reports) == result.history
-    assert reports[-1].eta_s == 0.0
-
-
-def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """Killed after the second epoch and started again, it ends with the very same bits."""
-    train_part, heldout = _held_out(_shop(120, 50))
-    config, file = SasRecConfig(num_items=50, dim=16), tmp_path / "run" / "checkpoint.pt"
-    attributes = pad_attributes([[], *[[item % 5] for item in range(1, 51)]], 50)
-
-    def killed(report: EpochReport) -> None:
-        if report.epoch == 1:
-            raise KeyboardInterrupt
-
-    whole = train(config, TINY, train_part, heldout, attributes_NK=attributes)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, TINY, train_part, heldout, attributes_NK=attributes, checkpoint=file, progress=killed)
-    resumed = train(config, TINY, train_part, heldout, attributes_NK=attributes, checkpoint=file)
-
-    assert [report.loss for report in resumed.history] == [report.loss for report in whole.history]
-    for name, array in whole.weights.items():
-        np.testing.assert_array_equal(resumed.weights[name], array, err_msg=name)
-    assert [path.name for path in file.parent.iterdir()] == ["checkpoint.pt"]
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    """A checkpoint is never continued with another configuration or another log."""
-    train_part, _ = _held_out(_shop(60, 30))
-    file = tmp_path / "checkpoint.pt"
-    train(SasRecConfig(num_items=30, dim=8), TINY, train_part, None, checkpoint=file)
-
-    with pytest.raises(ValueError, match="another configuration or log"):
-        train(SasRecConfig(num_items=30, dim=8, tau=0.1), TINY, train_part, None, checkpoint=file)
-    with pytest.raises(ValueError, match="another configuration or log"):
-        train(SasRecConfig(num_items=30, dim=8), TINY, train_part[1:], None, checkpoint=file)
-
-
-def test_a_loss_that_is_no_number_stops_the_training() -> None:
-    """A diverged run is an error with its epoch and step, never a published model."""
-    train_part, _ = _held_out(_shop(60, 30))
-    wild = TrainingConfig(epochs=3, learning_rate=1e30, warmup_steps=0, bfloat16=False)
-
-    with pytest.raises(TrainingDiverged, match=r"epoch \d+, step \d+: loss is (nan|inf)"):
-        train(SasRecConfig(num_items=30, dim=8), wild, train_part, None)
-
-
-def test_the_smallest_shops_train_or_say_why_not() -> None:
-    """One item, users with one event or none: either it trains, or the error names the reason."""
-    one_item = train(SasRecConfig(num_items=1, dim=4), TINY, [np.array([1, 1]), np.array([1])], None)
-    empty = Heldout(histories=[np.zeros(0, dtype=np.int64)], targets=np.array([2]))
-    cold = train(SasRecConfig(num_items=3, dim=4), TINY, [np.array([1, 2]), np.array([3])], empty)
-
-    assert np.isfinite(one_item.weights["item_emb_ND"]).all()
-    assert not encode_UD(cold.model, empty.histories).any()
-    with pytest.raises(ValueError, match="nothing to predict"):
-        train(SasRecConfig(num_items=3, dim=4), TINY, [np.array([1]), np.array([], dtype=np.int64)], None)
-
-
-def test_every_position_predicts_the_next_items_nearer_ones_more() -> None:
-    """Three items ahead at half the weight each step, shared out again where the sequence ends."""
-    ahead = TrainingConfig(future=3, future_decay=0.5)
-    batch = [np.array([7, 8]), np.array([1, 2, 3, 4])]
-
-    targets, weights = future_targets(batch, 3, ahead)
-
-    assert targets.tolist() == [[8, 0, 0], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
-    np.testing.assert_allclose(weights[1], np.array([4, 2, 1]) / 7, rtol=1e-6)
-    np.testing.assert_allclose(weights[2], np.array([2, 1, 0]) / 3, rtol=1e-6)
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-6)
-
-
 def test_only_the_grid_is_tried() -> None:
     """A grid of one point tunes to that point or to one of its two parts."""
-    train_part, heldout = _held_out(_shop(100, 40))
+    train_part, heldout = held_out(walks_of(100, 40))
     table = build_transitions(train_part, 40, TransitionConfig(top_m=8))
     grid = MixGrid(gammas=(2.0,), kappas=(4.0,), windows=(2,), decays=(0.9,))
     query = np.zeros((len(heldout.targets), 2), dtype=np.float32)
