@@ -42,6 +42,14 @@ def milliseconds(text: str) -> float:
     return value
 
 
+def nap(text: str) -> float:
+    """Read a time of at most 10 ms, or ``0``; returns seconds."""
+    value = 0.0 if text == "0" else milliseconds(text)
+    if value > 0.01:
+        raise argparse.ArgumentTypeError(f"{text!r} is over 10 ms")
+    return value
+
+
 def positive(text: str) -> float:
     """Read a number over 0."""
     value = float(text)
@@ -134,6 +142,13 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--seed", type=int, default=1, help="of arrivals and histories (default: %(default)s)")
     how.add_argument(
         "--processes", type=count, default=1, help="generators to share the load (default: %(default)s)"
+    )
+    how.add_argument(
+        "--nap",
+        type=nap,
+        default="250us",
+        help="above 1,000 requests per second, gather sends and answers for this long, so that on the server's own"
+        " cores not every answer interrupts it; part of every latency; 0: never (default: %(default)s)",
     )
     how.add_argument(
         "--nice",
@@ -302,4 +317,5 @@ def _plan(
         seed=args.seed,
         options=options_of(args),
         processes=args.processes,
+        nap_s=args.nap,
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtest.arrivals import Profile, Segment, Times, constant, duration_of, poisson
 from loadtest.client import ClientOptions, Target
-from loadtest.pacing import Closed
+from loadtest.pacing import NAP_S, Closed
 
 _MOST_REQUESTS = 20_000_000  # 27 bytes each
 OPEN_SHAPES = ("poisson", "constant", "ramp", "burst", "steps", "replay")
@@ -29,6 +29,7 @@ class Plan:
         seed: of the arrivals.
         options: how the client behaves.
         processes: generators to share the load (>= 1).
+        nap_s: how long to gather sends and answers at high rates (>= 0; see ``pacing``).
     """
 
     target: Target
@@ -41,13 +42,15 @@ class Plan:
     seed: int = 1
     options: ClientOptions = field(default_factory=ClientOptions)
     processes: int = 1
+    nap_s: float = NAP_S
 
     def __post_init__(self) -> None:
         if not self.bodies:
             raise ValueError("no request bodies")
-        if self.warmup_s < 0 or self.processes < 1:
+        if self.warmup_s < 0 or self.processes < 1 or not 0 <= self.nap_s <= 0.01:
             raise ValueError(
-                f"warm-up {self.warmup_s} s and {self.processes} processes: must be >= 0 and >= 1"
+                f"warm-up {self.warmup_s} s, {self.processes} processes and naps of {self.nap_s} s:"
+                " must be >= 0, >= 1 and 0 to 10 ms"
             )
         if self.offered_rps * self.duration_s > _MOST_REQUESTS:
             raise ValueError(

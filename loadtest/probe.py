@@ -71,6 +71,7 @@ def _plan(args: argparse.Namespace, bodies: tuple[bytes, ...], rate: float, seed
         seed=seed,
         options=options_of(args),
         processes=args.processes,
+        nap_s=args.nap,
     )
 
 

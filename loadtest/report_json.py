@@ -74,6 +74,7 @@ def describe_load(plan: Plan) -> Json:
         "timeout_s": plan.options.timeout_s,
         "deadline_s": plan.options.deadline_s,
         "processes": plan.processes,
+        "nap_s": plan.nap_s,
     }
 
 

@@ -112,10 +112,10 @@ def _generate(
         with pacing.no_collector():
             time.sleep(max(0.0, -clock() - 0.005))
             if plan.closed is None:
-                pacing.open_loop(client, recorder, clock, tick=tick)
+                pacing.open_loop(client, recorder, clock, tick=tick, nap_s=plan.nap_s)
             else:
                 closed = pacing.Closed(plan.closed.concurrency, plan.closed.duration_s + plan.warmup_s)
-                pacing.closed_loop(client, recorder, clock, closed, tick=tick)
+                pacing.closed_loop(client, recorder, clock, closed, tick=tick, nap_s=plan.nap_s)
     finally:
         client.close()
     return recorder.samples(), client.stats

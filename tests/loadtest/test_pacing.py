@@ -98,6 +98,26 @@ def test_requests_are_handed_over_when_they_are_due() -> None:
     assert recorder.finished == len(recorder.due)
 
 
+def test_naps_are_taken_at_high_rates_only_and_are_part_of_every_latency() -> None:
+    """At 3,000/s answers of 1 ms come 1 to 1.25 ms after they were due; at 500/s nothing is gathered."""
+    for rate, longest_s, naps_at_least in ((3000, 0.00152, 2000), (500, 0.001001, 0)):
+        recorder = Recorder(arrivals.constant(arrivals.steady(rate, 2)))
+        server = VirtualServer(recorder, service_s=0.001)
+        naps: list[float] = []
+
+        def sleep(time_s: float, server: VirtualServer = server, naps: list[float] = naps) -> None:
+            naps.append(time_s)
+            server.now_s += time_s
+
+        pacing.open_loop(server, recorder, server.clock, nap_s=250e-6, sleep=sleep)
+
+        samples = recorder.samples()
+        assert float(samples.late_s.max()) <= 251e-6
+        assert float(samples.elapsed_s.max()) <= longest_s
+        assert (len(naps) >= naps_at_least) if naps_at_least else not naps
+        assert recorder.finished == len(recorder.due)
+
+
 def test_a_closed_loop_keeps_its_number_in_flight() -> None:
     """Eight in flight at 10 ms each make 800 a second, and all end."""
     recorder = Recorder()
