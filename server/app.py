@@ -51,7 +51,13 @@ GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class LiveModel(Recommender, Protocol):
-    """A recommender with a life of its own."""
+    """A recommender with a life of its own.
+
+    Attributes:
+        reload_failures: published versions that were not taken up, by a closed set of reasons.
+    """
+
+    reload_failures: dict[str, int]
 
     async def start(self) -> None:
         """Begin, inside the running loop."""
@@ -258,6 +264,12 @@ class Application:
         )
         telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.open)
         telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
+        telemetry.counter(
+            "vitrine_reload_failures",
+            "Published versions that were not taken up; the one before goes on serving.",
+            "reason",
+            lambda: self.model.reload_failures,
+        )
 
     def _engine_states(self) -> Iterable[EngineState]:
         info = self.model.info()

@@ -107,6 +107,7 @@ class RecommendResponse:
         served_by: the tier.
         model: the published version that answered.
         unknown_items: how many ids of the history (or events) are not in the catalogue.
+        unknown_candidates: how many of the candidates are not; None when there were no candidates.
         reasons: parallel to ``item_ids`` when ``explain`` was asked, else None: a sentence per item.
         because: parallel to ``reasons``: the history item that contributed most, or None.
         item_fields: parallel to ``item_ids`` when ``fields`` was asked, else None.
@@ -119,6 +120,7 @@ class RecommendResponse:
     served_by: ServedBy
     model: ModelRef
     unknown_items: int = 0
+    unknown_candidates: int | None = None
     reasons: tuple[str, ...] | None = None
     because: tuple[str | None, ...] | None = None
     item_fields: tuple[Mapping[str, AttributeValue], ...] | None = None
@@ -141,6 +143,7 @@ class ModelInfo:
         created_unix_s: when it was published.
         sample_ids: a few ids to try, for recommenders.
         ready: whether it answers now.
+        item_fields: item data that ``fields`` of a request may name, for recommenders.
     """
 
     name: str
@@ -153,3 +156,4 @@ class ModelInfo:
     created_unix_s: float
     sample_ids: tuple[str, ...]
     ready: bool
+    item_fields: tuple[str, ...] = ()

@@ -2,19 +2,18 @@
 
 Every error that may reach a caller is a ``ServeError`` with a ``Code``; each wire owns one total table from ``Code`` to
 its own statuses (``http_api/status.py``, ``grpc_api/status.py``), and a test proves both tables total. Anything else that
-escapes is a bug and is answered as ``Code.INTERNAL`` without its text.
+escapes is a bug and is answered as ``Code.INTERNAL`` without its text. A caller who leaves is ``Code.CANCELLED``: nobody
+is left to be told, so that there is no error of it, only an outcome in the log and the metrics.
 
     ServeError
     ├── InvalidRequest      a field is wrong: names field, value, limit and what to do
     │   ├── MalformedRequest    the bytes do not parse
     │   └── RequestTooLarge     more bytes than the limit
     ├── Unauthenticated     no or wrong key
-    ├── PermissionDenied    a key that may not do this
     ├── NotFound            unknown model, version or path
     ├── Overloaded          no permit: refused at once, with a retry hint
     ├── DeadlineExceeded    passed, or cannot be met
     ├── NotReady            draining, starting, or the engine is gone; with a retry hint
-    ├── Cancelled           the caller left (log and metric only)
     └── EngineFault         the engine failed; ours to mend
 
 Units: seconds.
@@ -23,6 +22,8 @@ Units: seconds.
 from __future__ import annotations
 
 import enum
+import math
+from typing import Self
 
 
 class Code(enum.Enum):
@@ -74,6 +75,14 @@ class InvalidRequest(ServeError):
 
     code = Code.INVALID_ARGUMENT
 
+    def inside(self, where: str) -> Self:
+        """This error, of a part of a larger request: ``where`` (``requests[3].``) goes before its field and sentence."""
+        if where:
+            self.message = f"{where}{self.message}"
+            self.args = (self.message,)
+            self.field = where + (self.field or "body")
+        return self
+
 
 class MalformedRequest(InvalidRequest):
     """The bytes of the request do not parse at all."""
@@ -98,12 +107,6 @@ class Unauthenticated(ServeError):
     """No key, or a wrong one."""
 
     code = Code.UNAUTHENTICATED
-
-
-class PermissionDenied(ServeError):
-    """The key is known and may not do this."""
-
-    code = Code.PERMISSION_DENIED
 
 
 class NotFound(ServeError):
@@ -145,17 +148,31 @@ class NotReady(ServeError):
         super().__init__(message, retry_after_s=retry_after_s)
 
 
-class Cancelled(ServeError):
-    """The caller left before the answer; never sent, only counted."""
-
-    code = Code.CANCELLED
-
-    def __init__(self, stage: str) -> None:
-        super().__init__(f"caller left during {stage}")
-        self.stage = stage
-
-
 class EngineFault(ServeError):
     """The engine failed on a batch. The cause is chained and logged, and never shown to a caller."""
 
     code = Code.INTERNAL
+
+
+def retry_after_ms(error: ServeError) -> int | None:
+    """When to try again, in whole milliseconds: the one rule for whatever either wire says of it.
+
+    Rounded up and never 0: told a moment too early, everyone who was refused is refused once more, and told 0, they all
+    come back at once.
+
+    Returns:
+        Milliseconds (>= 1), or None where trying again would not help.
+    """
+    wait_s = error.retry_after_s
+    if wait_s is None:
+        return None
+    return max(1, math.ceil(wait_s * 1e3 - _SLACK_MS))
+
+
+def retry_after_whole_s(error: ServeError) -> int | None:
+    """``retry_after_ms`` in whole seconds, for a header that has no finer unit; rounded up as well."""
+    wait_ms = retry_after_ms(error)
+    return None if wait_ms is None else -(-wait_ms // 1000)
+
+
+_SLACK_MS = 1e-6  # 0.057 s is 57.000000000000001 ms in floating point, which is 57

@@ -53,7 +53,9 @@ class Recommender(Protocol):
     """One served recommender; ``server.pipelines`` has it."""
 
     def submit(self, request: RecommendRequest, deadline_at_s: float) -> Outcome:
-        """Ask the model tier; raises or fails with DeadlineExceeded, EngineFault or NotReady. Cancel to leave.
+        """Ask the model tier; raises or fails with DeadlineExceeded, EngineFault or NotReady.
+
+        Cancel to leave, or with ``batching.waiting.OVERDUE`` when the deadline has come: that is no caller who left.
 
         The result is the answer and its ``StageTimings``; the service puts these into ``timings_s``.
         """

@@ -9,6 +9,7 @@ Units: seconds, except where a name says ``_ms``.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from server.domain import Filters, RecommendRequest
@@ -46,13 +47,16 @@ class RequestLimits:
         return min(asked_s, self.max_deadline_s)
 
 
-def check_request(request: RecommendRequest, limits: RequestLimits, max_k: int) -> None:
+def check_request(
+    request: RecommendRequest, limits: RequestLimits, max_k: int, item_fields: Collection[str]
+) -> None:
     """Refuse what is out of bounds.
 
     Args:
         request: as the wire built it.
         limits: of this server.
         max_k: most items that the serving model can return.
+        item_fields: item data that the serving model has; any other field is a developer's mistake.
 
     Raises:
         InvalidRequest: names the field, the value, the limit and what to do.
@@ -86,6 +90,7 @@ def check_request(request: RecommendRequest, limits: RequestLimits, max_k: int) 
         )
     if request.fields:
         _check_ids("fields", request.fields, MAX_FIELDS, "name only the fields that the page shows")
+        _check_fields(request.fields, item_fields)
     if request.filters is not None:
         _check_filters(request.filters)
     if request.user_id is not None and len(request.user_id) > MAX_ID_CHARS:
@@ -117,6 +122,18 @@ def _check_ids(field: str, ids: tuple[str, ...], limit: int, advice: str) -> Non
         raise InvalidRequest(
             f"{field}[{at}] is empty; leave it out", field=f"{field}[{at}]", limit=">= 1 character"
         )
+
+
+def _check_fields(fields: tuple[str, ...], known: Collection[str]) -> None:
+    for at, name in enumerate(fields):
+        if name not in known:
+            there = ", ".join(sorted(known))
+            raise InvalidRequest(
+                f"fields[{at}] is {name[:_SHOWN_CHARS]!r}, which items of this model have not; "
+                + (f"they have {there}" if there else "they have ids only"),
+                field=f"fields[{at}]",
+                limit=there or "no fields",
+            )
 
 
 def _check_filters(filters: Filters) -> None:

@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from server.batching.waiting import OVERDUE
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
-from server.errors import DeadlineExceeded, EngineFault, NotReady, Overloaded, ServeError
+from server.errors import DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded, ServeError
 from server.recommender import Outcome, Recommender, StageTimings
 from server.request_limits import RequestLimits, check_request
 from server.telemetry_interface import OK, NullTelemetry
@@ -120,6 +121,7 @@ class Flight:
                 "the engine did not answer in time; ask with a longer deadline_ms", stage="engine"
             )
             self._service.telemetry.deadline_missed("engine")
+            self._drop(OVERDUE)
             self.conclude(self._service.settle(self._ticket, self.request, error))
 
     def conclude(self, answer: Answer) -> None:
@@ -131,11 +133,14 @@ class Flight:
     def _leave(self) -> Done | None:
         done, self._done = self._done, None
         self._service.flights.discard(self)
+        self._drop()
+        return done
+
+    def _drop(self, why: str | None = None) -> None:
         future = self._future
         if future is not None and not future.done():
             future.remove_done_callback(self._resolved)
-            future.cancel()
-        return done
+            future.cancel(why)
 
     def _resolved(self, future: Outcome) -> None:
         if self._done is None:
@@ -201,17 +206,19 @@ class Service:
             return refusal
         return Ticket(self, endpoint, protocol, self.clock())
 
-    def recommend(self, ticket: Ticket, request: RecommendRequest, done: Done) -> Flight:
+    def recommend(self, ticket: Ticket, request: RecommendRequest, done: Done, where: str = "") -> Flight:
         """Answer one shopper.
 
         ``done`` is called exactly once, perhaps before this returns, and never after ``cancel``. Ending the ticket is
-        the wire's, when it has what it needs.
+        the wire's, when it has what it needs. ``where`` is the request's place in a batch, such as ``requests[3].``, for
+        a refusal to name.
         """
         limits = self.limits
         deadline_at_s = ticket.arrived_s + limits.deadline_s(request.deadline_s)
         flight = Flight(self, ticket, request, deadline_at_s, done)
         try:
-            check_request(request, limits, self.recommender.info().limits["max_k"])
+            info = self.recommender.info()
+            check_request(request, limits, info.limits["max_k"], info.item_fields)
             if self.recommender.is_cold(request):
                 self.telemetry.fallback(ticket.endpoint, "cold_start")
                 answer: Answer = self.recommender.fallback(request, "cold_start")
@@ -221,6 +228,8 @@ class Service:
                 if deadline_at_s < self._sweep_at_s:
                     self._sweep_by(deadline_at_s)
                 return flight
+        except InvalidRequest as error:
+            answer = error.inside(where)
         except Exception as error:
             answer = self.settle(ticket, request, self.as_serve_error(error))
         flight.conclude(answer)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -157,6 +157,12 @@ class Telemetry(NullTelemetry):
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """A number without labels that is asked for at each scrape."""
         self._gauges(name, about, ()).source("", lambda: [((), float(read()))])
+
+    def counter(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Counts by the values of one label that are asked for at each scrape; a closed set of values."""
+        family = Gauges(name, about, (label,), counts=True)
+        self._families.append(family)
+        family.source("", lambda: [((value,), float(count)) for value, count in read().items()])
 
     def fold(self) -> None:
         """Move what was appended into the counts."""

@@ -7,7 +7,7 @@ Units: seconds on the monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,6 +85,9 @@ class NullTelemetry:
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """A number without labels that is asked for at each scrape."""
+
+    def counter(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Counts by the values of one label that are asked for at each scrape; a closed set of values."""
 
     def fold(self) -> None:
         """Bound the memory of what was appended; called about once a second."""

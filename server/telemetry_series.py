@@ -95,9 +95,10 @@ class Counters:
 
 
 class Gauges:
-    """One gauge family whose values are asked for at the scrape; a source that fails is left out."""
+    """One family whose values are asked for at the scrape, gauges or ``counts``; a source that fails is left out."""
 
-    def __init__(self, name: str, about: str, labels: Sequence[str]) -> None:
+    def __init__(self, name: str, about: str, labels: Sequence[str], *, counts: bool = False) -> None:
+        self._family = CounterMetricFamily if counts else GaugeMetricFamily
         self._name = name
         self._about = about
         self._label_names = tuple(labels)
@@ -109,7 +110,7 @@ class Gauges:
 
     def collect(self) -> Iterable[Metric]:
         """Give one family."""
-        family = GaugeMetricFamily(self._name, self._about, labels=self._label_names)
+        family = self._family(self._name, self._about, labels=self._label_names)
         for read in list(self._sources.values()):
             try:
                 samples = list(read())

@@ -28,7 +28,7 @@ from server.batching.lane import Lane
 from server.batching.outcomes import Outcomes
 from server.batching.policy import BatchLimits, Moment, Reason, decide, finish_s, late_count
 from server.batching.runner import BatchRunner, BatchTimings, In, Out
-from server.batching.waiting import Call, Waiting
+from server.batching.waiting import OVERDUE, Call, Waiting
 from server.errors import NotReady, ServeError
 from server.telemetry_interface import BatchRecorder, NullBatchRecorder
 
@@ -72,7 +72,7 @@ class DynamicBatcher(Generic[In, Out]):
         self._refusal = None
 
     def submit(self, item: In, *, deadline_at_s: float) -> asyncio.Future[tuple[Out, BatchTimings]]:
-        """Queue one item; cancel the future to leave.
+        """Queue one item; cancel the future to leave, or with ``OVERDUE`` to give it up at its deadline.
 
         Args:
             item: what the runner packs.
@@ -230,11 +230,12 @@ class DynamicBatcher(Generic[In, Out]):
         finally:
             self._outcomes.answer(batch)
 
-    def _left(self, call: Call[In, Out]) -> None:
+    def _left(self, call: Call[In, Out], why: Any | None) -> None:
         stage = "queue" if call.waiting else "engine"
         if call.waiting:
             self._waiting.remove(call)
-        self._outcomes.tell("cancelled", stage)
+        if why != OVERDUE:  # whoever gave it up counts it as a missed deadline; nobody left
+            self._outcomes.tell("cancelled", stage)
         self._conditions.check()
 
     def _fail_everyone(self, error: Callable[[], ServeError]) -> None:

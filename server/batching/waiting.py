@@ -17,6 +17,8 @@ from typing import Any, Generic
 
 from server.batching.runner import BatchTimings, In, Out
 
+OVERDUE = "overdue"  # cancel with this: the deadline has come, and the caller is answered another way
+
 
 class Call(asyncio.Future[tuple[Out, BatchTimings]], Generic[In, Out]):
     """One admitted request: its caller's future and what is known about it.
@@ -31,7 +33,7 @@ class Call(asyncio.Future[tuple[Out, BatchTimings]], Generic[In, Out]):
         item: In,
         deadline_s: float,
         arrived_s: float,
-        left: Callable[[Call[Any, Any]], None],
+        left: Callable[[Call[Any, Any], Any | None], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(loop=loop)
@@ -42,10 +44,10 @@ class Call(asyncio.Future[tuple[Out, BatchTimings]], Generic[In, Out]):
         self.waiting = False
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Leave; the batcher forgets a waiting call and computes nothing for it."""
+        """Leave, or be given up (``OVERDUE``); the batcher forgets a waiting call and computes nothing for it."""
         if not super().cancel(msg):
             return False
-        self.left(self)
+        self.left(self, msg)
         return True
 
 

@@ -61,6 +61,7 @@ class ModelEntry(msgspec.Struct):
     limits: dict[str, int]
     sample_ids: tuple[str, ...]
     ready: bool
+    item_fields: tuple[str, ...]
 
 
 class ModelList(msgspec.Struct):
@@ -85,6 +86,7 @@ def model_out(info: ModelInfo, limits: dict[str, int]) -> ModelEntry:
         {**info.limits, **limits},
         info.sample_ids,
         info.ready,
+        info.item_fields,
     )
 
 

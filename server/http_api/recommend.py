@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from server.errors import InvalidRequest, ServeError, Unauthenticated
+from server.errors import Code, InvalidRequest, ServeError, Unauthenticated
 from server.http_api.exchange import Exchange
 from server.http_api.schemas import (
     BatchOut,
@@ -129,7 +129,7 @@ class _Call:
     def cancel(self) -> None:
         if self.flight is not None:
             self.flight.cancel()
-        self._ticket.end("cancelled")
+        _left(self._ticket, self._access, self._exchange)
 
     def done(self, answer: Answer) -> None:
         exchange = self._exchange
@@ -151,6 +151,11 @@ class _Call:
         self._access.done(ticket.endpoint, answer, exchange, elapsed_s)
 
 
+def _left(ticket: Ticket, access: AccessLog, exchange: Exchange) -> None:
+    outcome = Code.CANCELLED.value  # nobody is there to be told: this and the metric are all that is said
+    access.ended(ticket.endpoint, outcome, exchange, ticket.end(outcome))
+
+
 class BatchEndpoint(RecommendEndpoint):
     """Many shoppers in one call: permits for all of them at once, and a result or an error for each."""
 
@@ -167,14 +172,15 @@ class BatchEndpoint(RecommendEndpoint):
         call = _BatchCall(self._service, exchange, ticket, self._access, len(entries))
         try:
             for at, entry in enumerate(entries):
+                where = f"requests[{at}]."
                 try:
-                    request = decode_request(entry, f"requests[{at}].")
+                    request = decode_request(entry, where)
                 except InvalidRequest as error:
                     call.result(at, error)
                 else:
-                    call.flights.append(self._service.recommend(ticket, request, call.take(at)))
+                    call.flights.append(self._service.recommend(ticket, request, call.take(at), where))
         except BaseException:
-            call.cancel()  # the entries already on their way have nobody to answer any more
+            call.drop()  # the entries already on their way have nobody to answer any more
             raise
         return call
 
@@ -193,10 +199,13 @@ class _BatchCall:
         self._results: list[RecommendOut | Failed | None] = [None] * count
         self.flights: list[Flight] = []
 
-    def cancel(self) -> None:
+    def drop(self) -> None:
         for flight in self.flights:
             flight.cancel()
-        self._ticket.end("cancelled")
+
+    def cancel(self) -> None:
+        self.drop()
+        _left(self._ticket, self._access, self._exchange)
 
     def take(self, at: int) -> Callable[[Answer], None]:
         return lambda answer: self.result(at, answer)

@@ -71,7 +71,8 @@ class RecommendIn(msgspec.Struct, forbid_unknown_fields=True):
     ] = None
     explain: Annotated[bool, Meta(description="say for each item why")] = False
     fields: Annotated[
-        tuple[Id, ...], _ids("item data to return with each item: title, price ...", MAX_FIELDS)
+        tuple[Id, ...],
+        _ids("item data to return with each item: names of item_fields in /v1/models", MAX_FIELDS),
     ] = ()
     user_id: Annotated[Id | None, Meta(description="opaque; never logged")] = None
     allow_seen: Annotated[bool, Meta(description="items of the history may be returned again")] = False
@@ -121,6 +122,10 @@ class RecommendOut(msgspec.Struct):
         ]
         | UnsetType
     ) = UNSET
+    unknown_candidates: (
+        Annotated[int, Meta(description="with candidates: how many of them are not in the catalogue")]
+        | UnsetType
+    ) = UNSET
 
 
 class BatchIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -151,7 +156,7 @@ encode = _encoder.encode
 
 
 def decode_request(body: bytes | bytearray | msgspec.Raw, where: str = "") -> RecommendRequest:
-    """Read one request.
+    """Read one request; ``where`` is its place in a batch, such as ``requests[3].``.
 
     Raises:
         MalformedRequest: the bytes are not JSON.
@@ -166,7 +171,7 @@ def decode_request(body: bytes | bytearray | msgspec.Raw, where: str = "") -> Re
     filters = wire.filters
     deadline_ms = wire.deadline_ms
     return RecommendRequest(
-        history=_history_of_events(wire) if wire.events else wire.history,
+        history=_history_of_events(wire, where) if wire.events else wire.history,
         k=wire.k,
         candidates=wire.candidates,
         exclude=wire.exclude,
@@ -221,6 +226,7 @@ def answer_struct(answer: RecommendResponse, total_s: float) -> RecommendOut:
             round(total_s * 1e3, 3),
         ),
         UNSET if answer.fallback_reason is None else answer.fallback_reason,
+        UNSET if answer.unknown_candidates is None else answer.unknown_candidates,
     )
 
 
@@ -240,10 +246,14 @@ def _items_with_extras(answer: RecommendResponse) -> list[ItemOut]:
     return items
 
 
-def _history_of_events(wire: RecommendIn) -> tuple[str, ...]:
-    if wire.history:
-        raise InvalidRequest(BOTH_GIVEN, field="events", limit="history or events")
-    return order_events([(event.item_id, event.timestamp) for event in wire.events])
+def _history_of_events(wire: RecommendIn, where: str) -> tuple[str, ...]:
+    try:
+        if wire.history:
+            raise InvalidRequest(BOTH_GIVEN, field="events", limit="history or events")
+        return order_events([(event.item_id, event.timestamp) for event in wire.events])
+    except InvalidRequest as error:
+        error.inside(where)
+        raise
 
 
 def _filters(wire: FiltersIn) -> Filters | None:

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
-from server.errors import Code, ServeError
+from server.errors import Code, ServeError, retry_after_ms, retry_after_whole_s
 
 STATUS: dict[Code, int] = {
     Code.INVALID_ARGUMENT: 422,
@@ -21,7 +19,7 @@ STATUS: dict[Code, int] = {
     Code.OVERLOADED: 429,
     Code.DEADLINE_EXCEEDED: 504,
     Code.NOT_READY: 503,
-    Code.CANCELLED: 499,  # never sent: for the log and the metrics
+    Code.CANCELLED: 499,  # never sent: the caller has left
     Code.INTERNAL: 500,
 }
 
@@ -54,19 +52,18 @@ class ErrorBody(msgspec.Struct):
 
 def error_detail(error: ServeError, request_id: str) -> ErrorDetail:
     """The wire form of an error."""
-    retry = error.retry_after_s
+    retry_ms = retry_after_ms(error)
     return ErrorDetail(
         error.code.value,
         error.message,
         error.field,
         error.limit,
         request_id,
-        msgspec.UNSET if retry is None else max(1, math.ceil(retry * 1e3)),
+        msgspec.UNSET if retry_ms is None else retry_ms,
     )
 
 
 def retry_after(error: ServeError) -> bytes | None:
     """The ``Retry-After`` value: whole seconds, at least 1, or None where trying again would not help."""
-    if error.retry_after_s is None:
-        return None
-    return b"%d" % max(1, math.ceil(error.retry_after_s))
+    wait_s = retry_after_whole_s(error)
+    return None if wait_s is None else b"%d" % wait_s

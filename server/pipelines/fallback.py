@@ -70,7 +70,7 @@ class Fallback:
         if not request.allow_seen:
             banned.update(history)
         narrowed = request.filters is not None or request.candidates is not None
-        mask_N = allowed(self._catalogue, request) if narrowed else None
+        mask_N, unknown_candidates = allowed(self._catalogue, request) if narrowed else (None, None)
         scores = self._transition_scores(history)
         best = sorted((-score, row) for row, score in scores.items())
         ranked = [
@@ -86,6 +86,7 @@ class Fallback:
             served_by=ServedBy.FALLBACK,
             model=self._model,
             unknown_items=len(request.history) - len(history),
+            unknown_candidates=unknown_candidates,
             fallback_reason=reason,
         )
         if request.fields:

@@ -68,6 +68,10 @@ class LiveRecommender:
         max_stall_s: a batch that runs longer makes the model not ready.
         clock: monotonic.
 
+    Attributes:
+        reload_failures: new versions not taken up: "unreadable" (which version serves cannot be read) or "refused" (it
+            cannot be loaded, or answers otherwise than it did in the gate); each failing version counts once.
+
     Raises:
         ArtifactError: nothing to serve, or it cannot be loaded.
     """
@@ -97,7 +101,7 @@ class LiveRecommender:
         )
         self._watcher: asyncio.Task[None] | None = None
         self._refused_version: str | None = None
-        self.reload_failures = 0
+        self.reload_failures = {"unreadable": 0, "refused": 0}
 
     async def start(self) -> None:
         """Start the engine thread and the watch on the repository."""
@@ -158,6 +162,7 @@ class LiveRecommender:
         except ArtifactError as error:
             if self._refused_version != str(error):
                 self._refused_version = str(error)
+                self.reload_failures["unreadable"] += 1
                 log.error(
                     "cannot read which version serves; the old one goes on", extra={"reason": str(error)}
                 )
@@ -168,7 +173,7 @@ class LiveRecommender:
             loaded = await asyncio.to_thread(self._load, version)
         except Exception as error:  # whatever it is: reported once, and not tried again every second
             self._refused_version = version
-            self.reload_failures += 1
+            self.reload_failures["refused"] += 1
             log.error(
                 "new version refused; the old one goes on", extra={"version": version, "reason": str(error)}
             )

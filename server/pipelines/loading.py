@@ -115,6 +115,7 @@ def _load(opened: OpenedVersion, engine: str, threads: int, max_items: int, max_
         created_unix_s=manifest.created_unix_s,
         sample_ids=catalogue.index.ids[1 : _SAMPLE_IDS + 1],
         ready=True,
+        item_fields=tuple(catalogue.columns),
     )
     cost = measure_cost(engines, manifest, limits.max_items)
     return LoadedModel(info=info, runner=runner, fallback=fallback, limits=limits, cost=cost)

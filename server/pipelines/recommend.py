@@ -33,11 +33,13 @@ class PackedBatch:
         inputs: by tensor name.
         masked: whether the masked entry must run it.
         history_rows: known rows of each request's history, oldest first.
+        unknown_candidates: by the place of each request that has candidates: how many of them are unknown.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
     masked: bool
     history_rows: list[list[int]]
+    unknown_candidates: dict[int, int]
 
 
 class RecommendRunner:
@@ -95,9 +97,10 @@ class RecommendRunner:
             "item_ids": pad_left(history_rows, length=self._max_history),
             "exclude_ids": pad_right([rows[: self._max_exclude] for rows in exclude_rows]),
         }
+        unknown: dict[int, int] = {}
         if masked:
-            inputs["candidate"] = self._candidates(items, exclude_rows)
-        return PackedBatch(inputs, masked, history_rows)
+            inputs["candidate"] = self._candidates(items, exclude_rows, unknown)
+        return PackedBatch(inputs, masked, history_rows, unknown)
 
     def run(self, packed: PackedBatch) -> dict[str, npt.NDArray[Any]]:
         """One engine run; on the engine's thread."""
@@ -123,6 +126,7 @@ class RecommendRunner:
                 served_by=ServedBy.MODEL,
                 model=self.model,
                 unknown_items=len(request.history) - len(packed.history_rows[b]),
+                unknown_candidates=packed.unknown_candidates.get(b),
             )
             if request.explain or request.fields:
                 self._decorate(answer, request, rows, packed.history_rows[b])
@@ -138,22 +142,32 @@ class RecommendRunner:
             answer.because, answer.reasons = self._explainer.explain(rows, history)
 
     def _candidates(
-        self, items: Sequence[RecommendRequest], exclude_rows: Sequence[Sequence[int]]
+        self,
+        items: Sequence[RecommendRequest],
+        exclude_rows: Sequence[Sequence[int]],
+        unknown: dict[int, int],
     ) -> npt.NDArray[np.bool_]:
         mask_BN = np.empty((len(items), self.catalogue.rows), dtype=np.bool_)
         for b, request in enumerate(items):
-            mask_BN[b] = allowed(self.catalogue, request)
+            mask_BN[b], missing = allowed(self.catalogue, request)
+            if missing is not None:
+                unknown[b] = missing
             # One caller who excludes thousands must not widen the exclusions of the whole batch.
             mask_BN[b, exclude_rows[b][self._max_exclude :]] = False
         return mask_BN
 
 
-def allowed(catalogue: Catalogue, request: RecommendRequest) -> npt.NDArray[np.bool_]:
-    """Rows a request's filters and candidates let through, as ``mask_N`` (history and exclusions not considered)."""
+def allowed(catalogue: Catalogue, request: RecommendRequest) -> tuple[npt.NDArray[np.bool_], int | None]:
+    """What a request's filters and candidates let through; history and exclusions are not considered.
+
+    Returns:
+        ``mask_N``, and how many of the candidates are not in the catalogue (None: there were no candidates).
+    """
     mask_N = catalogue.mask(request.filters)
     if request.candidates is None:
-        return mask_N
+        return mask_N, None
     only_N = np.zeros(catalogue.rows, dtype=np.bool_)
-    only_N[catalogue.index.rows(request.candidates)] = True
+    rows = catalogue.index.rows(request.candidates)
+    only_N[rows] = True
     only_N &= mask_N
-    return only_N
+    return only_N, len(request.candidates) - len(rows)

@@ -14,6 +14,12 @@ KNOWN = tuple(f"sku-{i}" for i in range(1, 101))
 MODEL = ModelRef(name="shop", version="3")
 
 
+def unknown_candidates(request: RecommendRequest) -> int | None:
+    if request.candidates is None:
+        return None
+    return sum(item not in KNOWN for item in request.candidates)
+
+
 @dataclass(slots=True)
 class Timings:
     """As the batcher's."""
@@ -53,6 +59,7 @@ class FakeRecommender:
         self.arrived: asyncio.Event | None = None
         self.health_now = Health()
         self.closed = False
+        self.reload_failures = {"unreadable": 0, "refused": 0}
         self.extras: Callable[[RecommendRequest, RecommendResponse], None] | None = None
         self._info = ModelInfo(
             name="shop",
@@ -65,6 +72,7 @@ class FakeRecommender:
             created_unix_s=1.7e9,
             sample_ids=KNOWN[:3],
             ready=True,
+            item_fields=("title", "price", "brand"),
         )
 
     async def start(self) -> None:
@@ -105,6 +113,7 @@ class FakeRecommender:
             served_by=ServedBy.MODEL,
             model=MODEL,
             unknown_items=sum(item not in known for item in request.history),
+            unknown_candidates=unknown_candidates(request),
         )
         if request.explain:
             answer.reasons = tuple(f"because of {newest}" for _ in ids)
@@ -121,6 +130,7 @@ class FakeRecommender:
             served_by=ServedBy.FALLBACK,
             model=MODEL,
             unknown_items=len(request.history),
+            unknown_candidates=unknown_candidates(request),
             fallback_reason=reason,
         )
 

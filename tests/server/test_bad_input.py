@@ -88,7 +88,17 @@ def test_any_bytes_are_a_request_or_a_refusal(body: bytes) -> None:
 
 async def test_a_batch_answers_each_entry_by_itself() -> None:
     """Wrong entries get their own error with their place; their neighbours get answers."""
-    entries = [{"history": ["sku-1"], "k": 1}, {"k": "x"}, {"k": 0}, 7, {"history": ["who"], "k": 1}]
+    entries = [
+        {"history": ["sku-1"], "k": 1},
+        {"k": "x"},
+        {"k": 0},
+        7,
+        {"history": ["who"], "k": 1},
+        {"history": ["sku-1", ""]},
+        {"events": [{"item_id": "a", "timestamp": 1.0}, {"item_id": "b"}]},
+        {"filters": {"price_max": -1.0}},
+        {"history": ["sku-1"], "fields": ["colour"]},
+    ]
     async with serving() as server, httpx.AsyncClient() as client:
         response = await client.post(server.url + "/v1/recommendations/batch", json={"requests": entries})
 
@@ -98,10 +108,19 @@ async def test_a_batch_answers_each_entry_by_itself() -> None:
         assert [result.get("error", {}).get("field") for result in results] == [
             None,
             "requests[1].k",
-            "k",
+            "requests[2].k",
             "requests[3].body",
             None,
+            "requests[5].history[1]",
+            "requests[6].events[1].timestamp",
+            "requests[7].filters.price_max",
+            "requests[8].fields[0]",
         ]
+        assert all(
+            error["message"].startswith(f"requests[{at}].")
+            for at, result in enumerate(results)
+            if (error := result.get("error"))
+        ), "the sentence names the entry too"
         assert results[4]["fallback_reason"] == "cold_start"
 
 

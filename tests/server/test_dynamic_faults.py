@@ -9,6 +9,7 @@ import pytest
 from batching_world import Engine, World, play, values
 
 from server.batching.cost import CostModel
+from server.batching.waiting import OVERDUE
 from server.errors import DeadlineExceeded, EngineFault, InvalidRequest, NotReady
 
 pytestmark = pytest.mark.timeout(60)
@@ -218,6 +219,26 @@ def test_a_cost_that_was_once_too_high_is_forgotten() -> None:
 
         assert ends[0] is DeadlineExceeded
         assert ends[-1] == 990
+
+    play(world, scene)
+
+
+def test_who_is_given_up_at_its_deadline_has_not_left() -> None:
+    """The service answers an overdue caller itself: its call is dropped as if it had left, but nobody is counted as gone."""
+    world = World()
+
+    async def scene() -> None:
+        answers = [world.submit(1)]
+        await world.entered()
+        answers += [world.submit(2), world.submit(3)]
+        answers[0].cancel(OVERDUE)
+        answers[1].cancel(OVERDUE)
+        answers[2].cancel()
+
+        assert [report for report in world.counter.seen if report[0] == "cancelled"] == [
+            ("cancelled", "queue")
+        ]
+        assert world.batcher.queued == 0
 
     play(world, scene)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
+import pytest
 from prometheus_client import generate_latest
 
 from tests.server.serving import post, serving, until
@@ -147,6 +149,28 @@ async def test_who_leaves_takes_its_request_along() -> None:
 
         await until(lambda: server.app.admission.in_flight == 0)
         assert server.fake.waiting[0][1].cancelled()
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/recommendations/batch"])
+async def test_who_leaves_is_an_outcome_in_the_log_and_the_metrics(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """499 of the status table: nobody is told, an operator can count and find them, once."""
+    caplog.set_level(logging.INFO, "vitrine.access")
+    async with serving(default_deadline_ms=60_000, max_deadline_ms=60_000, access_log=1.0) as server:
+        server.fake.hold = True
+        connection = await server.connect()
+        body = ASK if path == "/v1/recommendations" else {"requests": [ASK]}
+        connection.send(post(body, path, "x-request-id: gone-1"))
+        await until(lambda: server.fake.waiting)
+
+        connection.close()
+
+        await until(lambda: server.app.admission.in_flight == 0)
+        text = await asyncio.to_thread(lambda: generate_latest(server.app.registry).decode())
+    assert 'outcome="cancelled",protocol="http",tier="none"} 1.0' in text
+    told = [(record.outcome, record.request_id) for record in caplog.records if hasattr(record, "outcome")]
+    assert told == [("cancelled", "gone-1")]
 
 
 async def test_two_thousand_who_leave_mid_batch_leave_no_trace() -> None:

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
+from server.app import Application
 from server.artifacts.errors import ArtifactError
 from server.artifacts.golden import Golden, read_golden, write_golden
 from server.artifacts.releases import Releases
 from server.artifacts.repository import open_current
 from server.domain import Filters, RecommendRequest, ServedBy
 from server.engines.onnxruntime import OnnxRuntimeEngine
+from server.errors import InvalidRequest
 from server.pipelines.live_model import LiveRecommender
 from server.pipelines.loading import LoadedModel, load_model
+from server.request_limits import RequestLimits, check_request
+from server.settings import Settings
 from tests.tiny import ITEMS, MAX_K, Tiny, publish_tiny, rehash, tamper_golden
 
 HISTORY = ("sku-3", "sku-17", "sku-250")
@@ -207,7 +212,7 @@ async def test_a_bad_new_version_is_skipped_and_a_rollback_is_taken_up(own_repos
     tamper_golden(broken.opened)
     async with asyncio.timeout(60):
         assert not await live.check_for_new_version()
-        assert (live.info().version, live.reload_failures) == ("2", 1)
+        assert (live.info().version, live.reload_failures) == ("2", {"unreadable": 0, "refused": 1})
         Releases(repository=own_repository).rollback("tiny", "1")
         assert await live.check_for_new_version()
 
@@ -257,8 +262,56 @@ async def test_a_version_that_cannot_be_understood_is_tried_once(own_repository:
     async with asyncio.timeout(60):
         tried = [await live.check_for_new_version() for _ in range(3)]
 
-    assert (tried, live.reload_failures, live.info().version) == ([False] * 3, 1, "1")
+    assert (tried, live.info().version) == ([False] * 3, "1")
+    assert live.reload_failures == {"unreadable": 0, "refused": 1}
     await live.close(5.0)
+
+
+async def test_a_reload_that_fails_can_be_alerted_on(own_repository: Path) -> None:
+    """A version that cannot be loaded and a CURRENT that cannot be read are counters from the start, each told once."""
+    publish_tiny(own_repository, seed=0)
+    app = Application(Settings.from_env({}, repository=own_repository, reload_interval_s=0.0))
+    live = app.model
+    assert isinstance(live, LiveRecommender)
+    app._measure()
+    before = generate_latest(app.registry).decode()
+    broken = publish_tiny(own_repository, seed=1)
+    tamper_golden(broken.opened)
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            assert not await live.check_for_new_version()
+        (own_repository / "tiny" / "CURRENT").write_text("nonsense")
+        for _ in range(2):
+            assert not await live.check_for_new_version()
+
+    after = generate_latest(app.registry).decode()
+    for reason in ("refused", "unreadable"):
+        assert f'vitrine_reload_failures_total{{reason="{reason}"}} 0.0' in before
+        assert f'vitrine_reload_failures_total{{reason="{reason}"}} 1.0' in after
+
+
+def test_candidates_that_are_not_sold_are_counted(loaded: LoadedModel) -> None:
+    """In the answer of the model and of the tier below it, for each caller alone; no candidates, no count."""
+    some = RecommendRequest(history=HISTORY, k=2, candidates=("sku-9", "who", "sku-8", "what", "who"))
+    none = RecommendRequest(history=HISTORY, k=2)
+    all_known = RecommendRequest(history=HISTORY, k=2, candidates=("sku-9",))
+
+    counts = [answer.unknown_candidates for answer in ask(loaded, none, some, all_known)]
+
+    assert counts == [None, 3, 0]
+    below = [loaded.fallback.answer(r, "deadline").unknown_candidates for r in (none, some, all_known)]
+    assert below == counts
+
+
+def test_the_model_card_names_the_item_data_that_can_be_asked_for(loaded: LoadedModel) -> None:
+    """What ``fields`` may name is what the catalogue has, no more and no less."""
+    assert set(loaded.info.item_fields) == set(loaded.runner.catalogue.columns)
+    with pytest.raises(InvalidRequest, match=r"'colour'.*they have .*title") as refusal:
+        check_request(
+            RecommendRequest(fields=("title", "colour")), RequestLimits(), MAX_K, loaded.info.item_fields
+        )
+
+    assert refusal.value.field == "fields[1]"
 
 
 def test_a_file_that_the_manifest_does_not_list_is_not_trusted(own_repository: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from server.batching.admission import Admission
+from server.batching.cost import CostModel
+from server.batching.dynamic import DynamicBatcher
+from server.batching.policy import BatchLimits
 from server.domain import RecommendRequest, RecommendResponse, ServedBy
 from server.errors import (
     Code,
@@ -115,6 +120,56 @@ async def test_an_engine_that_hangs_does_not_keep_a_caller_past_the_deadline() -
     assert 0.03 < loop.time() - began < 0.5
     assert world.fake.waiting[0][1].cancelled()
     assert 'vitrine_deadline_missed_total{stage="engine"} 1.0' in world.metrics()
+
+
+class Hanging:
+    """A batch runner whose engine never answers until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def pack(self, items: Any) -> Any:
+        return items
+
+    def run(self, packed: Any) -> Any:
+        self.let_go.wait(10)
+        return packed
+
+    def unpack(self, packed: Any, raw: Any, items: Any) -> Any:
+        return [NotReady("too late")] * len(items)
+
+
+async def test_a_missed_deadline_is_not_also_a_caller_who_left() -> None:
+    """One overdue request is one missed deadline and nothing else; one who leaves is one who left and nothing else."""
+    world = World()
+    runner = Hanging()
+    limits = BatchLimits(max_items=1, max_wait_s=0.0)
+    observer = world.service.telemetry.batcher("shop", "hangs")
+    batcher: DynamicBatcher[Any, Any] = DynamicBatcher(
+        "shop", runner, limits, CostModel(1e-4, 1e-5), observer=observer
+    )
+    batcher.start()
+    world.fake.submit = lambda request, deadline_at_s: batcher.submit(  # type: ignore[method-assign]
+        request, deadline_at_s=deadline_at_s
+    )
+
+    world.ask(RecommendRequest(history=("sku-1",), k=2, deadline_s=0.05))
+    ticket, leaver = world.ask(RecommendRequest(history=("sku-2",), k=2, deadline_s=8.0))
+    async with asyncio.timeout(2):
+        while not world.answers:
+            await asyncio.sleep(0.001)
+    missed = world.metrics()
+    leaver.cancel()
+    ticket.end("cancelled")
+    left = world.metrics()
+    runner.let_go.set()
+    await batcher.close(2.0)
+
+    assert 'vitrine_deadline_missed_total{stage="engine"} 1.0' in missed
+    assert "vitrine_cancelled_total{" in missed
+    assert not re.search(r"vitrine_cancelled_total\{.*\} [1-9]", missed)
+    assert len(re.findall(r"vitrine_cancelled_total\{.*\} 1.0", left)) == 1
+    assert 'vitrine_deadline_missed_total{stage="engine"} 1.0' in left
 
 
 async def test_an_earlier_deadline_is_not_held_up_by_a_later_one() -> None:

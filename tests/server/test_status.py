@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from server.errors import Code, InvalidRequest, NotReady, Overloaded, Unauthenticated
+from server.errors import (
+    Code,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    ServeError,
+    Unauthenticated,
+    retry_after_ms,
+    retry_after_whole_s,
+)
 from server.grpc_api import status as grpc_status
 from server.http_api import status as http_status
 from server.http_api.schemas import encode
 
+SERVER = Path(http_status.__file__).parents[1]
 AGREED = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     413: grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,6 +45,18 @@ def test_every_error_code_has_an_http_status() -> None:
     assert set(http_status.STATUS) == set(Code)
 
 
+def test_every_error_is_somebodys() -> None:
+    """The tree has no branch that nothing raises: an outcome that is only counted is a ``Code``, not an error."""
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in SERVER.rglob("*.py") if path != SERVER / "errors.py"
+    )
+    tree = ServeError.__subclasses__()
+    for kind in tree:
+        tree += kind.__subclasses__()
+
+    assert not [kind.__name__ for kind in tree if not re.search(rf"\b{kind.__name__}\(", code)]
+
+
 def test_every_error_code_has_a_grpc_status() -> None:
     """A new ``Code`` cannot be added without deciding how gRPC shows it."""
     assert set(grpc_status.STATUS) == set(Code)
@@ -48,6 +72,19 @@ def test_both_wires_mean_the_same(code: Code) -> None:
 def test_retry_after_is_whole_seconds_and_never_zero(seconds: float, header: bytes) -> None:
     """Zero would make every refused client come back at once."""
     assert http_status.retry_after(Overloaded("shop", 9, 8, seconds)) == header
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ms", "whole_s"),
+    [(0.0, 1, 1), (0.0004, 1, 1), (0.057, 57, 1), (0.2501, 251, 1), (1.0, 1000, 1), (1.0006, 1001, 2)],
+)
+def test_nobody_is_called_back_before_the_time(seconds: float, ms: int, whole_s: int) -> None:
+    """A wait is rounded up in milliseconds and in seconds, by one function for both wires, and is never 0."""
+    error = Overloaded("shop", 9, 8, seconds)
+
+    assert (retry_after_ms(error), retry_after_whole_s(error)) == (ms, whole_s)
+    assert http_status.error_detail(error, "abc").retry_after_ms == ms
+    assert retry_after_ms(InvalidRequest("k is 0")) is None
 
 
 def test_an_error_without_a_hint_has_no_retry_after() -> None:

@@ -37,6 +37,7 @@ def fill(telemetry: Telemetry) -> None:
         lambda: [EngineState(model="shop", version="3", engine="ort", precision="int8", last_progress_s=1.0)]
     )
     telemetry.gauge("vitrine_in_flight", "Requests in flight.", lambda: 7.0)
+    telemetry.counter("vitrine_reload_failures", "Not taken up.", "reason", lambda: {"refused": 2})
 
 
 @given(st.lists(st.one_of(st.sampled_from(REQUEST_BUCKETS_S), st.floats(0.0, 100.0)), max_size=50))
@@ -88,7 +89,7 @@ def test_every_family_has_help_a_type_and_a_proper_name() -> None:
     families = list(text_string_to_metric_families(generate_latest(registry).decode()))
 
     ours = [family for family in families if family.name.startswith("vitrine_")]
-    assert len(ours) == 16
+    assert len(ours) == 17
     for family in ours:
         assert family.documentation.endswith("."), family.name
         assert family.type in ("histogram", "counter", "gauge"), family.name
@@ -121,6 +122,7 @@ def test_the_names_dashboards_rely_on_are_there() -> None:
         'vitrine_engine_last_progress_timestamp_seconds{model="shop"}',
         'vitrine_engine_info{engine="ort",model="shop",precision="int8",version="3"} 1',
         "vitrine_in_flight 7",
+        'vitrine_reload_failures_total{reason="refused"} 2',
         "vitrine_event_loop_lag_seconds_count 1",
     ):
         assert line in text, line
