@@ -23,8 +23,9 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from server.batching.admission import Admission
+from server.byte_budget import ByteBudget
 from server.grpc_api.server import GrpcServer
-from server.grpc_api.servicer import Servicer
+from server.grpc_api.servicer import methods
 from server.heartbeat import Heartbeat
 from server.http_api.connections import Connections
 from server.http_api.recommend import BatchEndpoint, RecommendEndpoint
@@ -135,8 +136,10 @@ class Application:
         )
         self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
+        self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
             settings.max_connections,
+            self._budget,
             keep_alive_s=settings.keep_alive_s,
             read_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
@@ -225,20 +228,17 @@ class Application:
 
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
-        servicer = Servicer(
-            self.service,
-            self._access,
-            max_message_bytes=settings.max_body_bytes,
-            max_batch=settings.max_batch_requests,
-        )
         self._grpc = GrpcServer(
-            servicer,
+            methods(self.service, self._access, max_batch=settings.max_batch_requests),
             self._keys,
             self.telemetry,
+            self._budget,
             host=settings.host,
             port=settings.grpc_port,
             max_message_bytes=settings.max_body_bytes,
-            max_calls=4 * settings.max_in_flight,
+            max_connections=settings.max_connections,
+            read_timeout_s=settings.read_timeout_s,
+            write_timeout_s=settings.write_timeout_s,
             tls=tls,
         )
         await self._grpc.start()
@@ -264,6 +264,12 @@ class Application:
         )
         telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.open)
         telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
+        telemetry.gauge(
+            "vitrine_grpc_connections", "Open gRPC connections.", lambda: len(self._grpc) if self._grpc else 0
+        )
+        telemetry.gauge(
+            "vitrine_arriving_bytes", "Bytes of requests not yet whole.", lambda: self._budget.used_bytes
+        )
         telemetry.counter(
             "vitrine_reload_failures",
             "Published versions that were not taken up; the one before goes on serving.",

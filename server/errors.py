@@ -129,6 +129,19 @@ class Overloaded(ServeError):
         self.queued = queued
 
 
+class TooManyBytes(ServeError):
+    """So many bytes of requests are arriving at once that one more would endanger the server's memory."""
+
+    code = Code.OVERLOADED
+
+    def __init__(self, most_bytes: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"requests of {most_bytes} bytes in all are arriving already; send this one again in {retry_after_s:.3g} s",
+            limit=f"{most_bytes} bytes",
+            retry_after_s=retry_after_s,
+        )
+
+
 class DeadlineExceeded(ServeError):
     """The deadline has passed, or is known to be unreachable; ``stage`` says where that was found."""
 

@@ -89,6 +89,12 @@ class Settings:
     max_body_bytes: int = _setting(
         1 << 20, "largest request body; more is refused with 413", low=1024, high=1 << 30
     )
+    max_bytes_in_flight: int = _setting(
+        1 << 27,
+        "bytes of requests that may be arriving at once, over all connections; more is refused with 429",
+        low=1024,
+        high=1 << 40,
+    )
     max_history: int = _setting(1000, "ids in one history; the model reads the newest", low=1, high=100_000)
     max_candidates: int = _setting(10_000, "ids in candidates", low=1, high=1_000_000)
     max_exclude: int = _setting(10_000, "ids in exclude", low=1, high=1_000_000)
@@ -126,6 +132,11 @@ class Settings:
             raise ValueError(
                 f"{PREFIX}DEFAULT_DEADLINE_MS is {self.default_deadline_ms:g}, "
                 f"more than {PREFIX}MAX_DEADLINE_MS {self.max_deadline_ms:g}"
+            )
+        if self.max_body_bytes > self.max_bytes_in_flight:
+            raise ValueError(
+                f"{PREFIX}MAX_BODY_BYTES is {self.max_body_bytes}, "
+                f"more than {PREFIX}MAX_BYTES_IN_FLIGHT {self.max_bytes_in_flight}"
             )
         if self.max_batch_requests > self.max_in_flight:
             raise ValueError(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from server.domain import AttributeValue, Filters, RecommendRequest, RecommendResponse, Stage
 from server.errors import InvalidRequest, ServeError
 from server.grpc_api import vitrine_pb2 as pb
 from server.request_limits import BOTH_GIVEN, order_events
 
 
-def request_of(message: pb.RecommendRequest) -> RecommendRequest:
-    """Read one request.
+def request_of(message: pb.RecommendRequest, timeout_s: float | None = None) -> RecommendRequest:
+    """Read one request; of its own deadline and the call's time-out the earlier holds.
 
     Raises:
         InvalidRequest: history and events are both given, or timestamps are mixed.
@@ -24,13 +26,16 @@ def request_of(message: pb.RecommendRequest) -> RecommendRequest:
                 for event in message.events
             ]
         )
+    deadline_s = message.deadline_ms * 1e-3 if message.HasField("deadline_ms") else None
+    if timeout_s is not None and (deadline_s is None or timeout_s < deadline_s < math.inf):
+        deadline_s = max(timeout_s, 1e-6)
     return RecommendRequest(
         history=history,
         k=message.k if message.HasField("k") else 10,
         candidates=tuple(message.candidates.item_ids) if message.HasField("candidates") else None,
         exclude=tuple(message.exclude),
         filters=_filters(message.filters) if message.HasField("filters") else None,
-        deadline_s=message.deadline_ms * 1e-3 if message.HasField("deadline_ms") else None,
+        deadline_s=deadline_s,
         explain=message.explain,
         fields=tuple(message.fields),
         user_id=message.user_id or None,

@@ -1,35 +1,54 @@
-"""The gRPC port: a grpc.aio server with the servicer, health, reflection and, where keys are set, their check.
-
-grpc.aio runs on uvloop, which makes a call about a quarter cheaper than on asyncio's own loop.
+"""The gRPC port: our own connections with the methods, health and reflection on them.
 
 Units: seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import ssl
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from server.errors import Unauthenticated
+from server.byte_budget import ByteBudget
 from server.grpc_api import vitrine_pb2 as pb
-from server.grpc_api.servicer import SERVICE, Servicer
-from server.grpc_api.status import DETAILS_KEY, STATUS, error_details
+from server.grpc_api.call import Method
+from server.grpc_api.handlers import Registry
+from server.grpc_api.protocol import GrpcProtocol, Shared
+from server.grpc_api.servicer import SERVICE
+from server.http2.streams import Limits
 from server.keys import Keys
-from server.request_ids import new_request_id
 from server.telemetry_interface import NullTelemetry
 
-# The servicer refuses what is over the message limit with INVALID_ARGUMENT, and so it has to get it first; gRPC itself
-# refuses what is this many times over, unread, with RESOURCE_EXHAUSTED.
-CORE_LIMIT_FACTOR = 4
+BACKLOG = 2048
+SWEEP_EVERY_S = 0.5
+DRAIN_PING_S = (
+    1.0  # a client that does not answer the ping of the drain is told after this what was the last call
+)
+STREAMS = 4096  # calls open at once on one connection
+
+
+class GrpcService(Protocol):
+    """A service beside the recommendations.
+
+    Attributes:
+        name: as in the proto file.
+    """
+
+    name: str
+
+    def handlers(self) -> dict[str, Any]:
+        """Its methods by name, as ``grpc``'s method handlers."""
+        ...
 
 
 class GrpcServer:
-    """Listens until ``stop``.
+    """Listens from ``start`` to ``stop``.
 
     Attributes:
         port: the port it listens on, once started.
@@ -37,117 +56,128 @@ class GrpcServer:
 
     def __init__(
         self,
-        servicer: Servicer,
+        methods: dict[bytes, Method],
         keys: Keys,
         telemetry: NullTelemetry,
+        budget: ByteBudget,
         *,
         host: str,
         port: int,
         max_message_bytes: int,
-        max_calls: int,
+        max_connections: int,
+        read_timeout_s: float,
+        write_timeout_s: float,
         tls: tuple[Path, Path] | None = None,
+        others: Sequence[GrpcService] = (),
     ) -> None:
-        """Bind.
+        """Put the methods together.
 
         Args:
-            servicer: the calls.
+            methods: those of the recommendations, by path.
             keys: who may call.
-            telemetry: where refused keys are counted.
+            telemetry: where refusals by the connection are counted.
+            budget: for messages on their way in.
             host: address.
             port: 0 for any free one.
             max_message_bytes: largest request.
-            max_calls: a backstop above the admission limit; gRPC itself refuses more (RESOURCE_EXHAUSTED).
+            max_connections: open at once.
+            read_timeout_s: a request must have arrived whole within this.
+            write_timeout_s: an answer must have been taken within this.
             tls: certificate chain and private key, PEM.
+            others: further services.
+        """
+        self._names = (SERVICE, *(other.name for other in others))
+        registry = Registry()
+        for other in others:
+            registry.add_registered_method_handlers(other.name, other.handlers())
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        registry.keyed = registry.holds_drain = False  # probes have no key, and a watch may go on for ever
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
+        registry.keyed = True
+        reflecting = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflecting, registry)
+        self._shared = Shared(
+            methods={**registry.methods, **methods},
+            keys=keys,
+            telemetry=telemetry,
+            max_message_bytes=max_message_bytes,
+            budget=budget,
+            max_connections=max_connections,
+            limits=Limits(streams=STREAMS, stream_window_bytes=max_message_bytes + 16 * 1024),
+            read_timeout_s=read_timeout_s,
+            write_timeout_s=write_timeout_s,
+        )
+        self._host = host
+        self.port = port
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Accept calls; health says NOT_SERVING until told otherwise.
 
         Raises:
             OSError: the port cannot be had, or the TLS files cannot be read.
         """
-        options = [
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", CORE_LIMIT_FACTOR * max_message_bytes),
-            ("grpc.max_metadata_size", 32 * 1024),
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ]
-        self._server = grpc.aio.server(
-            interceptors=(_KeyCheck(keys, telemetry),) if keys.required else (),
-            options=options,
-            maximum_concurrent_rpcs=max_calls,
-            compression=grpc.Compression.NoCompression,
-        )
-        self._server.add_generic_rpc_handlers((servicer.handler(),))
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            if tls is None:
-                self.port = self._server.add_insecure_port(address)
-            else:
-                chain, key = tls[0].read_bytes(), tls[1].read_bytes()
-                self.port = self._server.add_secure_port(address, grpc.ssl_server_credentials([(key, chain)]))
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {address} for gRPC: {error}") from error
-
-    async def start(self) -> None:
-        """Accept calls; health says NOT_SERVING until told otherwise."""
         await self.serving(False)
-        await self._server.start()
+        context = None
+        if self._tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*self._tls)
+            context.set_alpn_protocols(["h2"])
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: GrpcProtocol(self._shared), self._host, self.port, ssl=context, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise OSError(f"cannot listen on {self._host}:{self.port} for gRPC: {error}") from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._tick()
 
     async def serving(self, ready: bool) -> None:
         """Tell health checks."""
         status = (
             health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", SERVICE):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
+    def __len__(self) -> int:
+        """Open connections."""
+        return len(self._shared.open)
+
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls at once, let those in flight end within ``grace_s``, then cut them."""
-        await self._server.stop(grace_s)
+        """Take no new connections, let calls in flight end within ``grace_s``, then cut them."""
+        shared = self._shared
+        shared.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(shared.open):
+            connection.http2.drain()
+        began_s = time.monotonic()
+        while shared.open:
+            passed_s = time.monotonic() - began_s
+            told = passed_s >= min(DRAIN_PING_S, grace_s)
+            for connection in list(shared.open):
+                if told:
+                    connection.http2.finish_drain()
+                held = any(call.method.holds_drain for call in connection.calls())
+                if (connection.http2.is_drained and not held) or passed_s >= grace_s:
+                    connection.close()
+            if passed_s >= grace_s:
+                break
+            await asyncio.sleep(0.01)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        await asyncio.sleep(0)  # what was written last leaves with this turn of the loop
 
-
-class _KeyCheck(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    def __init__(self, keys: Keys, telemetry: NullTelemetry) -> None:
-        self._keys = keys
-        self._telemetry = telemetry
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        if details.method.startswith("/grpc.health.v1.Health/"):
-            return await continuation(details)
-        metadata = {key: _bytes(value) for key, value in details.invocation_metadata or ()}
-        try:
-            self._keys.check(metadata.get("authorization"), metadata.get("x-api-key"))
-        except Unauthenticated as error:
-            self._telemetry.rejected(error.code.value)
-            handler = await continuation(details)
-            return _refusing(error, handler)
-        return await continuation(details)
-
-
-def _refusing(error: Unauthenticated, handler: Any) -> Any:
-    async def refuse(request: Any, context: Any) -> Any:
-        request_id = new_request_id()
-        trailing = (("x-request-id", request_id), (DETAILS_KEY, error_details(error, request_id)))
-        await context.abort(STATUS[error.code], error.message, trailing)
-
-    async def refuse_stream(request: Any, context: Any) -> Any:
-        await refuse(request, context)
-        yield None
-
-    if handler is not None and handler.response_streaming:
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(refuse_stream)
-        return grpc.unary_stream_rpc_method_handler(refuse_stream)
-    if handler is not None and handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def _bytes(value: str | bytes) -> bytes:
-    return value.encode("latin-1", "replace") if isinstance(value, str) else value
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        for connection in list(self._shared.open):
+            connection.sweep(now_s)
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_EVERY_S, self._tick)
 
 
 assert pb.DESCRIPTOR is not None  # registers the messages that reflection shows

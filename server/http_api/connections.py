@@ -12,6 +12,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from server.byte_budget import ByteBudget
 from server.telemetry_interface import NullTelemetry
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class Connections:
         read_timeout_s: a request must have arrived whole within this (> 0).
         write_timeout_s: an answer must have been taken within this (> 0).
         telemetry: where refusals by the connection itself are counted.
+        budget: for bodies on their way in, shared with the other wire.
     """
 
     def __init__(
         self,
         most: int,
+        budget: ByteBudget,
         *,
         keep_alive_s: float,
         read_timeout_s: float,
@@ -39,6 +42,7 @@ class Connections:
         telemetry: NullTelemetry,
     ) -> None:
         self.most = most
+        self.budget = budget
         self.keep_alive_s = keep_alive_s
         self.read_timeout_s = read_timeout_s
         self.write_timeout_s = write_timeout_s

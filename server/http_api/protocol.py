@@ -21,7 +21,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.errors import MalformedRequest, NotReady, RequestTooLarge, ServeError
+from server.errors import MalformedRequest, NotReady, RequestTooLarge, ServeError, TooManyBytes
 from server.http_api.connections import Connections
 from server.http_api.hot_exchange import HotExchange, Refusal
 from server.http_api.recommend import Endpoint
@@ -72,6 +72,7 @@ class VitrineProtocol(HttpToolsProtocol):
         self.stalled_since_s: float | None = None
         self._advancing = False
         self.body_bytes = 0
+        self.held_bytes = 0  # of the shared budget
         self._active: Any = None  # first in line: a HotExchange, or a cycle of uvicorn's
         self._refused = False
         if not self.known.add(self):
@@ -83,6 +84,7 @@ class VitrineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: drop what it asked for."""
         self.known.discard(self)
+        self._give_back()
         cycle = self.cycle
         if isinstance(cycle, HotExchange):
             cycle.leave()
@@ -158,6 +160,12 @@ class VitrineProtocol(HttpToolsProtocol):
             return
         self.body_bytes += len(body)
         cycle = self.cycle
+        try:
+            self.known.budget.take(len(body))
+        except TooManyBytes as error:
+            self._refuse_outright(error)
+            return
+        self.held_bytes += len(body)
         if self.body_bytes > self.max_body_bytes:
             self._refuse_outright(RequestTooLarge(self.body_bytes, self.max_body_bytes))
         elif not isinstance(cycle, HotExchange):
@@ -173,6 +181,7 @@ class VitrineProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self.receiving_since_s = None
+        self._give_back()
         if self._refused:
             return
         cycle = self.cycle
@@ -252,6 +261,11 @@ class VitrineProtocol(HttpToolsProtocol):
         if len(self.pipeline) < MAX_IN_LINE and not self.flow.write_paused:
             self.flow.resume_reading()
 
+    def _give_back(self) -> None:
+        if self.held_bytes:
+            self.known.budget.give(self.held_bytes)
+            self.held_bytes = 0
+
     # --- refusals ---
 
     def date_line(self) -> bytes:
@@ -301,6 +315,7 @@ class VitrineProtocol(HttpToolsProtocol):
     ) -> None:
         current = self.cycle
         self._refused = True
+        self._give_back()
         self.known.telemetry.rejected(counted or error.code.value)
         if self.pipeline or (
             current is not None and not current.response_complete and not _is_arriving(current)

@@ -103,7 +103,7 @@ async def test_a_batch_answers_each_by_itself() -> None:
 
         assert [result.WhichOneof("result") for result in results] == ["response", "error", "response"]
         assert results[0].response.items[0].item_id == "sku-1-r1"
-        assert (results[1].error.code, results[1].error.field) == ("invalid_argument", "k")
+        assert (results[1].error.code, results[1].error.field) == ("invalid_argument", "requests[1].k")
         assert results[2].response.fallback_reason == "cold_start"
 
 
