@@ -16,6 +16,8 @@ from loadtest.run import Outcome, run_plan
 from loadtest.slo import Judgement, Objective, Verdict, judge_all, overall
 from loadtest.summary import evidence_of
 
+LONGEST_STRETCH = 4  # a probe that decides nothing is made at most this many times as long
+
 
 def find_highest(
     args: argparse.Namespace, bodies: tuple[bytes, ...], limits: SearchLimits, *, within_s: float
@@ -30,15 +32,23 @@ def find_highest(
     last: tuple[Plan, Outcome, tuple[Judgement, ...]] | None = None
     number = 0
     while (rate := search.next_rate()) is not None:
-        if number:
-            time.sleep(args.settle)
-        plan = _plan(args, bodies, rate, args.seed + number)
-        line = ProgressLine(plan.duration_s + plan.effective_warmup_s, f"{rate:g}/s")
-        outcome = run_plan(plan, watch=None if args.quiet else line, server_pid=args.server_pid)
-        line.done()
-        evidence = evidence_of(outcome.samples, offered_rps=plan.offered_rps, open_loop=True)
-        judgements = judge_all(objectives, evidence)
-        verdict = overall(judgements)
+        stretch = 1
+        while True:
+            if number:
+                time.sleep(args.settle)
+            plan = _plan(args, bodies, rate, args.seed + number, stretch)
+            line = ProgressLine(plan.duration_s + plan.effective_warmup_s, f"{rate:g}/s")
+            outcome = run_plan(plan, watch=None if args.quiet else line, server_pid=args.server_pid)
+            line.done()
+            evidence = evidence_of(outcome.samples, offered_rps=plan.offered_rps, open_loop=True)
+            judgements = judge_all(objectives, evidence)
+            verdict = overall(judgements)
+            number += 1
+            if verdict is not Verdict.UNDECIDABLE or stretch >= LONGEST_STRETCH:
+                break
+            stretch *= 2  # too short to decide says nothing about the rate: a longer probe does
+            if not args.quiet:
+                print(f"{rate:8g}/s  {verdict.value:<11}  trying again, twice as long", flush=True)
         search.tell(rate, verdict)
         probe = _probe(plan, outcome, judgements, rate, within_s)
         probes.append(probe)
@@ -50,7 +60,6 @@ def find_highest(
         last = (plan, outcome, judgements)
         if verdict is Verdict.PASS and (best is None or rate >= best[0].offered_rps):
             best = last
-        number += 1
     assert last is not None, "a search probes at least once"
     plan, outcome, judgements = best or last
     result = report_json.result_of(plan, outcome, within_s=within_s)
@@ -61,12 +70,12 @@ def find_highest(
     return report
 
 
-def _plan(args: argparse.Namespace, bodies: tuple[bytes, ...], rate: float, seed: int) -> Plan:
+def _plan(args: argparse.Namespace, bodies: tuple[bytes, ...], rate: float, seed: int, stretch: int) -> Plan:
     return Plan(
         target=args.target,
         bodies=bodies,
         arrivals="constant" if args.constant else "poisson",
-        profile=arrivals.steady(rate, args.duration if args.duration is not None else 6.0),
+        profile=arrivals.steady(rate, stretch * (args.duration if args.duration is not None else 6.0)),
         warmup_s=args.warmup,
         seed=seed,
         options=options_of(args),

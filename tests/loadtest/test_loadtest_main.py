@@ -162,6 +162,22 @@ def test_find_reports_a_rate_that_passed(
     assert "Latency at each rate tried" in page.read_text()
 
 
+def test_find_makes_a_probe_longer_that_decides_nothing(
+    http_server: Callable[[Answer], Target], tmp_path: Path
+) -> None:
+    """A p99 of too few answers sends the search to longer probes, not to lower rates."""
+    target, data = http_server(lambda request: GOOD), tmp_path / "find.json"
+
+    code = run(
+        target, "--slo", "p99=900ms", "--start", "400", "--most", "400", "--duration", "0.5", "--settle", "0",
+        "--json", str(data), command="find",
+    )  # fmt: skip
+
+    report = json.loads(data.read_text())
+    assert (code, report["highest_passed_rps"]) == (0, 400)
+    assert {probe["rate_rps"] for probe in report["probes"]} == {400}
+
+
 def test_two_reports_are_compared(
     http_server: Callable[[Answer], Target], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
