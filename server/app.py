@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -39,6 +39,9 @@ from server.settings import Settings
 from server.telemetry import Telemetry, server_version
 from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_server import MetricsServer
+
+if TYPE_CHECKING:
+    from server.text_side import LiveTextModel, OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
 
@@ -94,6 +97,28 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
     )
 
 
+def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTextModel | None:
+    """Open the text model that the settings name, or the first that is published; None where there is none.
+
+    Raises:
+        ArtifactError: it cannot be loaded; a sentence says what to do.
+    """
+    if settings.text_engine == "off":
+        return None
+    if settings.text_engine == "upstream":
+        from server.engines.upstream import open_upstream
+
+        return open_upstream(settings, telemetry)
+    from server.pipelines.text_names import text_model_name
+
+    name = text_model_name(settings.repository, settings.text_model)
+    if name is None:
+        return None
+    from server.pipelines.live_text import open_live_text
+
+    return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
+
+
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its container where there is one (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -109,16 +134,24 @@ class Application:
 
     Attributes:
         service: the product.
+        text: the text half; None where no text model is served.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
     """
 
-    def __init__(self, settings: Settings, open_model: OpenModel = open_published) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_model: OpenModel = open_published,
+        open_text: OpenText = open_published_text,
+    ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.telemetry: NullTelemetry = Telemetry(self.registry) if settings.metrics else NullTelemetry()
-        self.model = open_model(settings, self.telemetry.batcher)
+        access = AccessLog(settings.access_log)
+        self.text = self._open_text(open_text, access)
+        self.model = self._open_recommender(open_model)
         info = self.model.info()
         self.admission = Admission(
             info.name,
@@ -134,6 +167,8 @@ class Application:
             max_deadline_s=settings.max_deadline_ms * 1e-3,
         )
         self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
+        if self.text is not None:
+            self.service.companions.append(self.text.service)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
         self.connections = Connections(
             settings.max_connections,
@@ -143,7 +178,6 @@ class Application:
             telemetry=self.telemetry,
         )
         self._keys = Keys(settings.api_keys)
-        access = AccessLog(settings.access_log)
         self._access = access
         self._endpoints = (
             RecommendEndpoint(self.service, self._keys, access),
@@ -185,6 +219,8 @@ class Application:
         self.metrics_port = self._metrics.port
         self.heartbeat.start()
         await self.model.start()
+        if self.text is not None:
+            await self.text.start()
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
@@ -208,11 +244,14 @@ class Application:
             await asyncio.sleep(settings.pre_stop_s)
         self.admission.stop()
         began_s = time.monotonic()
+        text_stop = asyncio.create_task(self.text.stop(settings.drain_s)) if self.text is not None else None
         grpc_stop = asyncio.create_task(self._grpc.stop(settings.drain_s)) if self._grpc is not None else None
         if not await self.admission.wait_idle(settings.drain_s):
             log.warning("requests were still in flight at the end of the drain limit")
         left_s = max(0.0, settings.drain_s - (time.monotonic() - began_s))
         await self.model.close(left_s)
+        if text_stop is not None:
+            await text_stop
         await self._http.stop()
         if grpc_stop is not None:
             await grpc_stop
@@ -272,7 +311,11 @@ class Application:
         )
 
     def _engine_states(self) -> Iterable[EngineState]:
+        if self.text is not None:
+            yield from self.text.states()
         info = self.model.info()
+        if not info.name:
+            return
         yield EngineState(
             model=info.name,
             version=info.version,
@@ -300,7 +343,26 @@ class Application:
             max_body_bytes=settings.max_body_bytes,
             version=server_version(),
             keys_required=self._keys.required,
+            text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
         )
+
+    def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
+        model = open_text(self.settings, self.telemetry)
+        if model is None:
+            return None
+        from server.text_side import TextSide
+
+        return TextSide(self.settings, model, self.telemetry, access)
+
+    def _open_recommender(self, open_model: OpenModel) -> LiveModel:
+        from server.pipelines.no_recommender import NoRecommender, NothingPublished
+
+        try:
+            return open_model(self.settings, self.telemetry.batcher)
+        except NothingPublished:
+            if self.text is None:
+                raise
+            return NoRecommender()
 
     def _tune(self) -> None:
         sys.setswitchinterval(self.settings.switch_interval_ms * 1e-3)

@@ -14,6 +14,9 @@ from enum import StrEnum
 from server.errors import ServeError
 
 
+TEXT_TASK = "text_generation"  # of manifests and lists of models
+
+
 class FinishReason(StrEnum):
     """Why a generation ended without an error; the words are OpenAI's."""
 
@@ -178,6 +181,8 @@ class TextModelInfo:
         vocab_size: tokens.
         max_context: tokens of prompt and answer together.
         created_s: Unix time of its publication.
+        counts_tokens: whether its codec's tokens are the model's. If not, the engine is elsewhere, the length of a prompt
+            is not known here, and ``max_tokens`` of ``max_context`` or more means what fits.
     """
 
     name: str
@@ -187,3 +192,4 @@ class TextModelInfo:
     vocab_size: int
     max_context: int
     created_s: int = 0
+    counts_tokens: bool = True

@@ -90,13 +90,16 @@ def model_out(info: ModelInfo, limits: dict[str, int]) -> ModelEntry:
     )
 
 
-def document(version: str, sample_ids: tuple[str, ...], keys_required: bool) -> dict[str, Any]:
+def document(
+    version: str, sample_ids: tuple[str, ...] | None, keys_required: bool, *, text_model: str | None = None
+) -> dict[str, Any]:
     """The whole document.
 
     Args:
         version: of the server.
-        sample_ids: ids of the served catalogue, so that the example can be sent as it is.
+        sample_ids: ids of the served catalogue, so that the example can be sent as it is; None: no recommender.
         keys_required: whether calls need a key.
+        text_model: name of the text model, so that its examples can be sent too; None: there is none.
     """
     structs = (RecommendIn, EventIn, FiltersIn, RecommendOut, ErrorBody, ModelList)
     _, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
@@ -157,6 +160,12 @@ def document(version: str, sample_ids: tuple[str, ...], keys_required: bool) -> 
         "paths": paths,
         "components": {"schemas": components},
     }
+    if sample_ids is None:
+        del paths["/v1/recommendations"], paths["/v1/recommendations/batch"]
+    if text_model is not None:
+        from server.http_api.openai.document import add_text
+
+        add_text(paths, components, text_model)
     if keys_required:
         components_out = out["components"]
         components_out["securitySchemes"] = {

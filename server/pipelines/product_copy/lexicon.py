@@ -1,0 +1,158 @@
+"""The word lists as matchers: colours, materials, certificates, sizes, features, superlatives, names, common words.
+
+A list is a text file in ``data/``: ``canonical < broader: spelling, ~spelling``. A copy may name the broader thing of what
+its record names (steel for stainless steel), never the narrower one. ``~`` marks a spelling that is also an ordinary word
+(sand, rose, clear): it is a claim only where the words around it say so, while in a record it always counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from server.copy_domain import ClaimKind
+from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold
+
+_LISTS = {
+    ClaimKind.COLOUR: "colours.txt",
+    ClaimKind.MATERIAL: "materials.txt",
+    ClaimKind.CERTIFICATION: "certifications.txt",
+    ClaimKind.SUPERLATIVE: "superlatives.txt",
+    ClaimKind.SIZE: "sizes.txt",
+    ClaimKind.FEATURE: "features.txt",
+}
+# One Chinese character is a colour only beside these; alone it is half of another word (黑板, 白天, 金属).
+_ONE = re.compile(f"[{CJK}]")
+_BEFORE_ONE, _AFTER_ONE = set("、，。；：/ （(-") | {""}, set("、，。；/ ）)款版") | {""}
+_IN_CONTEXT_BEFORE = re.compile(r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?$")
+_IN_CONTEXT_AFTER = re.compile(
+    r"^(?:[- ]?colou?r(?:ed|s)?\b| finish\b| version\b| edition\b| shade\b| tone\b|\s*[,/.;]|\s*$| and\b)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A listed word in a text."""
+
+    kind: ClaimKind
+    canonical: str
+    start: int
+    end: int
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """One list."""
+
+    kind: ClaimKind
+    pattern: re.Pattern[str]
+    canonical: dict[str, tuple[str, bool]]
+    broader: dict[str, str]
+
+    def find(self, folded: str) -> Iterator[Term]:
+        """All of its words in a folded text, longest first at each place."""
+        for match in self.pattern.finditer(folded):
+            start, end = match.span()
+            spelling = re.sub(r"[\s-]+", " ", match.group())
+            name, sure = self.canonical.get(spelling) or self.canonical.get(spelling.rstrip("s"), ("", True))
+            if not name:
+                name, sure = self.canonical[spelling.removesuffix("es")]
+            if len(spelling) == 1 and _ONE.match(spelling) and self.kind is ClaimKind.COLOUR:
+                before, after = folded[start - 1 : start], folded[end : end + 1]
+                if before not in _BEFORE_ONE or after not in _AFTER_ONE:
+                    continue
+            if not sure:
+                before, after = folded[max(0, start - 20) : start], folded[end : end + 12]
+                sure = bool(_IN_CONTEXT_BEFORE.search(before)) and bool(_IN_CONTEXT_AFTER.match(after))
+                sure = sure or bool(re.match(r"[- ]?colou?r|[- ]finish", after))
+            yield Term(self.kind, name, start, end, sure)
+
+    def broader_than(self, name: str) -> Iterator[str]:
+        """A thing and everything broader."""
+        seen: str | None = name
+        while seen:
+            yield seen
+            seen = self.broader.get(seen)
+
+
+def read_list(name: str) -> list[str]:
+    """Lines of a data file without comments and empty ones."""
+    text = files("server.pipelines.product_copy").joinpath("data", name).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
+
+
+@cache
+def lexicons() -> tuple[Lexicon, ...]:
+    """All lists."""
+    return tuple(_load(kind, name) for kind, name in _LISTS.items())
+
+
+@cache
+def lexicon_of(kind: ClaimKind) -> Lexicon:
+    """The list of one kind."""
+    return next(lexicon for lexicon in lexicons() if lexicon.kind is kind)
+
+
+@cache
+def brand_names() -> re.Pattern[str]:
+    """Known names, as they are written (``(?-i)``: a name in small letters is a word)."""
+    names = [name.strip() for line in read_list("brands.txt") for name in line.split(",") if name.strip()]
+    latin = sorted((name for name in names if not HAS_CJK.search(name)), key=len, reverse=True)
+    chinese = [name for name in names if HAS_CJK.search(name)]
+    spelled = "|".join(f"{re.escape(name)}|{re.escape(name.upper())}" for name in latin)
+    return re.compile(rf"(?<![\w-])(?:{spelled})(?![\w-])|{'|'.join(map(re.escape, chinese))}")
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """What an English sentence may begin with without naming anybody."""
+    return frozenset(word for line in read_list("words_en.txt") for word in line.split())
+
+
+def is_common(word: str) -> bool:
+    """Whether a word in lower case is an ordinary one, inflected or not."""
+    words = common_words()
+    if word in words:
+        return True
+    for ending in ("'s", "s", "es", "d", "ed", "r", "er", "ing", "ly", "y", "st", "est", "ness", "able", "less", "ful"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            base = word[: -len(ending)]
+            if base in words or base + "e" in words or base[:-1] + "y" in words:
+                return True
+            if base[-1] == base[-2] and base[:-1] in words:
+                return True
+    return False
+
+
+def _load(kind: ClaimKind, name: str) -> Lexicon:
+    canonical: dict[str, tuple[str, bool]] = {}
+    broader: dict[str, str] = {}
+    for line in read_list(name):
+        head, _, tail = line.partition(":")
+        thing, _, parent = head.partition("<")
+        thing = thing.strip()
+        if parent.strip():
+            broader[thing] = parent.strip()
+        for spelling in tail.split(","):
+            spelling = spelling.strip()
+            sure = not spelling.startswith("~")
+            key = re.sub(r"[\s-]+", " ", fold(spelling.lstrip("~")))
+            if key:
+                canonical.setdefault(key, (thing, sure))
+    return Lexicon(kind, _pattern(sorted(canonical, key=len, reverse=True)), canonical, broader)
+
+
+def _pattern(spellings: list[str]) -> re.Pattern[str]:
+    latin, chinese = [], []
+    for spelling in spellings:
+        body = re.escape(spelling).replace(r"\ ", r"[\s-]+")
+        if HAS_CJK.search(spelling):
+            chinese.append(body)
+        else:
+            latin.append(body)
+    words = rf"(?<![a-z0-9])(?:{'|'.join(latin)})(?:e?s)?(?![a-z0-9])"
+    return re.compile(words + ("|" + "|".join(chinese) if chinese else ""))
