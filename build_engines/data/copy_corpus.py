@@ -152,10 +152,12 @@ def _description(
     joint = "" if request.language is Language.ZH else " "
     text = ""
     for bank in plan:
+        if text and any(bank is banks[name] and values.get(name, "") in text for name in ("colour", "material")):
+            continue  # the opening has said it
         fits = [
             whole
             for sentence in (_filled(choice, values) for choice in bank)
-            if sentence and not _said(sentence, text)
+            if sentence and sentence not in text
             for whole in [f"{text}{joint if text else ''}{sentence}"]
             if len(whole) <= limits.description_chars and count_words(whole) <= words
         ]
@@ -166,10 +168,6 @@ def _description(
     shortest = _filled(phrases.CLOSERS[request.tone][0], values)
     assert shortest is not None, "a closer names no fact"
     return shortest
-
-
-def _said(sentence: str, text: str) -> bool:
-    return sentence in text
 
 
 def _bullets(

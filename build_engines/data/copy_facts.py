@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from build_engines.data import copy_words
 from build_engines.data import sample_text_en as en
 from build_engines.data import sample_text_zh as zh
 from server.copy_domain import Language, ProductRecord, Value
@@ -125,7 +126,11 @@ def invented_name(chance: random.Random) -> str:
     style = chance.random()
     if style < 0.08:
         return name.upper()
-    if style < 0.16:
+    if style < 0.2:
+        return name + chance.choice(_MIDDLES) + chance.choice(_ENDS)
+    if style < 0.26:
+        return name + chance.choice(_STARTS) + chance.choice(_MIDDLES) + chance.choice(_ENDS)
+    if style < 0.32:
         return f"{name} {chance.choice(('&', 'and'))} {chance.choice(_STARTS)}{chance.choice(_MIDDLES)}{chance.choice(_ENDS)}"
     return name
 
@@ -139,6 +144,12 @@ def _renamed(facts: Facts, chance: random.Random) -> Facts:
         changes["line"] = f"{line} {chance.randint(2, 900)}" if chance.random() < 0.2 else line
     if chance.random() < 0.5:
         changes["size"] = _other_number(facts.size, chance)
+    words = {"kind": copy_words.KINDS, "colour": copy_words.COLOURS, "material": copy_words.MATERIALS}
+    for name, known in words.items():
+        if chance.random() < 0.4:
+            changes[name] = chance.choice(known[facts.language])
+    if chance.random() < 0.4:
+        changes["features"] = tuple(chance.sample(copy_words.FEATURES[facts.language], chance.choice((1, 2, 2, 3))))
     changes["warranty"] = str(chance.choice(WARRANTIES))
     amount = round(chance.uniform(1, 30) ** 2.2, 2)
     changes["price"] = f"{amount:.2f} {chance.choice(CURRENCIES) if chance.random() < 0.5 else ''}".strip()
@@ -221,10 +232,12 @@ def _value(form: str, chance: random.Random) -> str:
 
 KNOWN_WORDS: Mapping[Language, Mapping[str, frozenset[str]]] = {
     language: {
-        "colour": frozenset(text.COLOUR.values()),
-        "material": frozenset(text.MATERIAL.values()),
-        "kind": frozenset(text.KIND.values()),
-        "feature": frozenset(one for features in text.FEATURES.values() for one in features),
+        "colour": frozenset((*text.COLOUR.values(), *copy_words.COLOURS[language])),
+        "material": frozenset((*text.MATERIAL.values(), *copy_words.MATERIALS[language])),
+        "kind": frozenset((*text.KIND.values(), *copy_words.KINDS[language])),
+        "feature": frozenset(
+            (*(one for features in text.FEATURES.values() for one in features), *copy_words.FEATURES[language])
+        ),
     }
     for language, text in ((Language.EN, en), (Language.ZH, zh))
 }  # what the shop may say of a product at all: the corpus is held against it
