@@ -1,0 +1,128 @@
+"""From a copy request to what a text engine is asked for: the whole answer, or one part of it again.
+
+The chat template decides what a model sees: one for conversations is told the rules, that of a model which was trained on
+``copy_prompt`` itself passes it through. A part
+is written again after the same prompt and the parts that stand already, so that nothing of it need be read twice by an
+engine that keeps prefixes; its grammar is one string.
+
+Units: tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from server.copy_domain import CopyRequest, CopyText, Language
+from server.errors import InvalidRequest
+from server.pipelines.product_copy.parts import answer_so_far
+from server.pipelines.product_copy.prompt import CHAT_RULES, copy_prompt, copy_schema
+from server.text_domain import Constraint, ConstraintKind, GenerateRequest, SamplingParams, TextModelInfo
+from server.text_generator import TextCodec
+
+# How bold each try of a part is. The second is nearly greedy, which is where a model keeps closest to what it reads; the
+# third is bolder again, because the second may have said the same.
+TEMPERATURES = (0.7, 0.2, 0.9)
+TOP_P = 0.9
+MIN_ANSWER_TOKENS = 48
+_TOKENS_PER_CHAR = {Language.EN: 0.45, Language.ZH: 1.6}
+_TOKENS_PER_WORD = {Language.EN: 3.0, Language.ZH: 2.0}
+_FRAME_TOKENS = 40  # keys, quotes and brackets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What does not change between the tries of one request.
+
+    Attributes:
+        prompt_ids: of the prompt.
+        max_context: tokens of prompt and answer together.
+        deadline_at_s: of the whole request, on the monotonic clock.
+        priority, tenant: see ``GenerateRequest``.
+    """
+
+    request: CopyRequest
+    prompt_ids: tuple[int, ...]
+    max_context: int
+    counts_tokens: bool
+    deadline_at_s: float
+    priority: int
+    tenant: str
+
+    def whole(self, variant: int) -> GenerateRequest:
+        """Ask for one whole piece of copy."""
+        limits = self.request.limits
+        chars = limits.headline_chars + limits.description_chars + limits.bullets * limits.bullet_chars
+        constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=copy_schema(limits))
+        return self._ask(self.prompt_ids, chars, constraint, self._seed(variant, "", 0), TEMPERATURES[0])
+
+    def again(
+        self, codec: TextCodec, variant: int, name: str, standing: CopyText, attempt: int, chars: int
+    ) -> GenerateRequest:
+        """Ask for one part again.
+
+        Args:
+            codec: of the model.
+            variant: which piece of copy.
+            name: of the part.
+            standing: the parts that stand; the one that is asked for and those after it are not looked at.
+            attempt: 1 is the first repetition.
+            chars: how long it may be.
+        """
+        so_far, opening = answer_so_far(standing, name)
+        begun = codec.encode(so_far, add_special_tokens=False)
+        # No escapes: a quote inside is not worth the ways in which it can be cut off.
+        string = rf'[^"\\\x00-\x1f]{{1,{max(1, chars)}}}"'
+        constraint = Constraint(kind=ConstraintKind.REGEX, text=re.escape(opening) + string)
+        temperature = TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)]
+        seed = self._seed(variant, name, attempt)
+        return self._ask((*self.prompt_ids, *begun), chars, constraint, seed, temperature)
+
+    def _ask(
+        self, prompt_ids: tuple[int, ...], chars: int, constraint: Constraint, seed: int, temperature: float
+    ) -> GenerateRequest:
+        language, words = self.request.language, self.request.max_words
+        tokens = chars * _TOKENS_PER_CHAR[language]
+        if words is not None:
+            tokens = min(tokens, 2 * words * _TOKENS_PER_WORD[language])
+        most = int(tokens) + _FRAME_TOKENS
+        if self.counts_tokens:
+            most = min(most, self.max_context - len(prompt_ids))
+        return GenerateRequest(
+            prompt_ids=prompt_ids,
+            max_tokens=max(1, most),
+            sampling=SamplingParams(temperature=temperature, top_p=TOP_P, seed=seed),
+            constraint=constraint,
+            priority=self.priority,
+            tenant=self.tenant,
+            deadline_at_s=self.deadline_at_s,
+        )
+
+    def _seed(self, variant: int, name: str, attempt: int) -> int:
+        """Another for each try, and the same for the same try: FNV-1a, which no interpreter salts."""
+        value = 0xCBF29CE484222325
+        for byte in f"{self.request.seed}/{variant}/{name}/{attempt}".encode():
+            value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+        return value >> 33  # engines elsewhere take 31 bits
+
+
+def prompt_tokens(codec: TextCodec, info: TextModelInfo, request: CopyRequest) -> tuple[int, ...]:
+    """Tokens of the prompt: by the model's chat template where it has one, else as it is.
+
+    Raises:
+        InvalidRequest: it leaves no room for an answer; says both numbers.
+    """
+    prompt = copy_prompt(request)
+    messages = ({"role": "system", "content": CHAT_RULES}, {"role": "user", "content": prompt})
+    try:
+        ids = codec.encode_chat(messages)
+    except InvalidRequest:  # no template, or none for a system message
+        ids = codec.encode(prompt)
+    if info.counts_tokens and len(ids) + MIN_ANSWER_TOKENS > info.max_context:
+        raise InvalidRequest(
+            f"the product's record takes {len(ids)} tokens, and {info.name} has room for {info.max_context} with the "
+            f"copy; shorten its description",
+            field="product",
+            limit=f"{info.max_context - MIN_ANSWER_TOKENS} tokens",
+        )
+    return tuple(ids)
