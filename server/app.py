@@ -150,6 +150,7 @@ class Application:
         self.registry = CollectorRegistry()
         self.telemetry: NullTelemetry = Telemetry(self.registry) if settings.metrics else NullTelemetry()
         access = AccessLog(settings.access_log)
+        self._keys = Keys(settings.api_keys)
         self.text = self._open_text(open_text, access)
         self.model = self._open_recommender(open_model)
         info = self.model.info()
@@ -177,7 +178,6 @@ class Application:
             write_timeout_s=settings.write_timeout_s,
             telemetry=self.telemetry,
         )
-        self._keys = Keys(settings.api_keys)
         self._access = access
         self._endpoints = (
             RecommendEndpoint(self.service, self._keys, access),
@@ -352,7 +352,7 @@ class Application:
             return None
         from server.text_side import TextSide
 
-        return TextSide(self.settings, model, self.telemetry, access)
+        return TextSide(self.settings, model, self.telemetry, access, self._keys)
 
     def _open_recommender(self, open_model: OpenModel) -> LiveModel:
         from server.pipelines.no_recommender import NoRecommender, NothingPublished

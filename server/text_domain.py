@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from server.errors import ServeError
 
-
 TEXT_TASK = "text_generation"  # of manifests and lists of models
 
 

@@ -103,6 +103,8 @@ class TextFlight:
         if told is None:
             return
         if isinstance(event, Failed):
+            if isinstance(event.error, DeadlineExceeded):
+                self._service.telemetry.deadline_missed(event.error.stage)
             self._finished.add(index)
             self._leave()
         elif isinstance(event, Finished):

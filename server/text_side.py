@@ -14,6 +14,7 @@ from typing import Protocol
 from server.batching.admission import Admission
 from server.http_api.openai.endpoint import TextEndpoint
 from server.http_api.openai.jobs import ChatJob, CompletionJob
+from server.keys import Keys
 from server.logs import AccessLog
 from server.settings import Settings
 from server.telemetry_interface import EngineState, NullTelemetry
@@ -53,7 +54,12 @@ class TextSide:
     """
 
     def __init__(
-        self, settings: Settings, model: LiveTextModel, telemetry: NullTelemetry, access: AccessLog
+        self,
+        settings: Settings,
+        model: LiveTextModel,
+        telemetry: NullTelemetry,
+        access: AccessLog,
+        keys: Keys,
     ) -> None:
         self.model = model
         self.service = TextService(
@@ -74,6 +80,7 @@ class TextSide:
                 job.prefix,
                 self.service,
                 access,
+                keys,
                 max_body_bytes=settings.max_body_bytes,
                 buffer_chars=settings.text_buffer_chars,
             )
@@ -98,13 +105,16 @@ class TextSide:
         await self.model.start()
 
     async def stop(self, drain_s: float) -> None:
-        """Refuse new requests, finish those under way within ``drain_s``, end the others with an error."""
+        """Refuse new requests, finish those under way within ``drain_s``, end the others with an error.
+
+        The errors come before the engine is closed, so that one that hangs keeps nobody waiting for them.
+        """
         self.service.stop()
         began_s = time.monotonic()
-        await self.service.admission.wait_idle(drain_s)
+        if not await self.service.admission.wait_idle(drain_s):
+            self.service.end_all()
+            await self.service.admission.wait_idle(LAST_WORDS_S)
         await self.model.close(max(0.0, drain_s - (time.monotonic() - began_s)))
-        self.service.end_all()
-        await self.service.admission.wait_idle(LAST_WORDS_S)
 
     def states(self) -> Iterable[EngineState]:
         """For the metrics."""

@@ -156,7 +156,11 @@ def document(
     }
     out: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Vitrine", "version": version, "description": "Recommendations for online shops."},
+        "info": {
+            "title": "Vitrine",
+            "version": version,
+            "description": "Recommendations and texts for online shops.",
+        },
         "paths": paths,
         "components": {"schemas": components},
     }
@@ -165,7 +169,7 @@ def document(
     if text_model is not None:
         from server.http_api.openai.document import add_text
 
-        add_text(paths, components, text_model)
+        add_text(paths, components, text_model, MEANING)
     if keys_required:
         components_out = out["components"]
         components_out["securitySchemes"] = {

@@ -95,9 +95,7 @@ def build(
     async def on_serve_error(request: Request, error: ServeError) -> Response:
         request_id = new_request_id()
         if speaks_openai(request.url.path):
-            return _json(
-                STATUS[error.code], error_out(error, request_id), {"x-request-id": request_id}
-            )
+            return _json(STATUS[error.code], error_out(error, request_id), {"x-request-id": request_id})
         return _json(
             STATUS[error.code], ErrorBody(error_detail(error, request_id)), {"x-request-id": request_id}
         )

@@ -24,9 +24,14 @@ class _Health:
 
 
 class NoRecommender:
-    """Refuses every request with ``NotFound``; never keeps a server from being ready."""
+    """Refuses every request with ``NotFound``; never keeps a server from being ready.
+
+    Attributes:
+        reload_failures: none, ever.
+    """
 
     def __init__(self) -> None:
+        self.reload_failures: dict[str, int] = {}
         self._info = ModelInfo(
             name="",
             version="",

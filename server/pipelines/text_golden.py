@@ -173,9 +173,9 @@ def _walk(engine: CausalEngine, prompt: Sequence[int], tokens: int, choose: Choo
 
 def _run(engine: CausalEngine, capacity: int, ids: Sequence[int], filled: int) -> npt.NDArray[np.float32]:
     ids_BT = np.asarray([ids], np.int64)
-    return engine.run(
-        CausalCall(capacity, 0, ids_BT, np.asarray([filled], np.int64), np.asarray([len(ids)], np.int64))
-    )[0]
+    call = CausalCall(capacity, 0, ids_BT, np.asarray([filled], np.int64), np.asarray([len(ids)], np.int64))
+    logits_BV = engine.run(call)
+    return logits_BV.reshape(-1)
 
 
 def _logprob(logits_V: npt.NDArray[np.float32], token: int) -> float:

@@ -25,6 +25,7 @@ from server.http_api.openai.jobs import Envelope, Job
 from server.http_api.openai.writers import ChoiceWriter
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS, retry_after
+from server.keys import Keys
 from server.logs import AccessLog
 from server.request_ids import chosen_request_id, new_request_id, sane_traceparent
 from server.service import Ticket
@@ -59,6 +60,7 @@ class TextEndpoint:
         prefix: str,
         service: TextService,
         access: AccessLog,
+        keys: Keys,
         *,
         max_body_bytes: int,
         buffer_chars: int,
@@ -72,6 +74,7 @@ class TextEndpoint:
             prefix: of answer ids.
             service: the product.
             access: log.
+            keys: which tell the tenants apart; whoever comes here has been let in.
             max_body_bytes: longer bodies are refused.
             buffer_chars: how much a reader may leave unread before its text is cancelled.
         """
@@ -81,6 +84,7 @@ class TextEndpoint:
         self.prefix = prefix
         self.service = service
         self.access = access
+        self.keys = keys
         self.max_body_bytes = max_body_bytes
         self.buffer_chars = buffer_chars
 
@@ -137,12 +141,13 @@ class _Call:
         deadline_at_s = ticket.arrived_s + service.limits.deadline_s(wanted_s)
         generator = service.generator(asked.model)
         inbox = Inbox(endpoint.buffer_chars if asked.stream else 1 << 62)
-        self._watch = asyncio.ensure_future(self._receive())
+        self._watch = asyncio.ensure_future(self._until_left())
         self._watch.add_done_callback(lambda _: inbox.leave())
         prompts, codec = await tokens(job, generator)
         if inbox.left:
             raise ReaderLeft
-        texts = requests(job, prompts, generator, deadline_at_s)
+        caller = endpoint.keys.caller(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
+        texts = requests(job, prompts, generator, deadline_at_s, caller)
         writers = [job.writer(index, codec) for index in range(len(texts))]
         self._flight = service.generate(generator, texts, deadline_at_s, self._into(inbox))
         info = generator.info()
@@ -282,6 +287,10 @@ class _Call:
             if len(body) > most:
                 raise RequestTooLarge(len(body), most)
         return body
+
+    async def _until_left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     def _deadline_s(self, limits: TextRequestLimits) -> float | None:
         given = self._headers.get(b"x-deadline-ms")

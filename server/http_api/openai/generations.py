@@ -31,9 +31,16 @@ async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ..
 
 
 def requests(
-    job: Job, prompts: Sequence[tuple[int, ...]], generator: TextGenerator, deadline_at_s: float
+    job: Job,
+    prompts: Sequence[tuple[int, ...]],
+    generator: TextGenerator,
+    deadline_at_s: float,
+    caller: str = "",
 ) -> list[GenerateRequest]:
     """What the generator is asked: ``n`` times each prompt.
+
+    Fairness is between keys, where there are keys: were it between the users that a caller names, naming many would get it
+    more than its share.
 
     Raises:
         InvalidRequest: prompt and answer do not fit into the context; says both numbers.
@@ -59,7 +66,7 @@ def requests(
             stop_token_ids=asked.stop_token_ids,
             ignore_eos=asked.ignore_eos,
             constraint=asked.constraint,
-            tenant=asked.tenant,
+            tenant=caller or asked.tenant,
             deadline_at_s=deadline_at_s,
         )
         requests += _choices(request, asked.n)

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 
-from server.errors import Cancelled
+from server.errors import Code, ServeError
 from server.text_domain import Chunk, TextEvent
 
 EVENT_CHARS = 64
 TOKEN_CHARS = 16
 
 
-class SlowReader(Cancelled):
+class SlowReader(ServeError):
     """The reader did not take its text; it is told so, should it read on."""
 
+    code = Code.CANCELLED
+
     def __init__(self) -> None:
-        super().__init__("reading")
-        self.message = "the text was not read as fast as it was written, so it was cancelled; read faster"
+        super().__init__("the text was not read as fast as it was written, so it was cancelled; read faster")
 
 
 class Inbox:
