@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from server.errors import ServeError
 from server.http_api.exchange import Exchange
-from server.http_api.openai.errors import error_bytes, speaks_openai
+from server.http_api.openai.errors import error_body
 from server.http_api.recommend import Cancellable, Endpoint
 
 if TYPE_CHECKING:
@@ -103,6 +103,4 @@ class Refusal(HotExchange):
 
     def error_body(self, error: ServeError) -> bytes:
         """In the form that callers of this path expect."""
-        if speaks_openai(self.protocol.url):
-            return error_bytes(error, self.request_id)
-        return super().error_body(error)
+        return error_body(self.protocol.url, error, self.request_id)

@@ -17,11 +17,11 @@ from server.domain import ModelInfo
 from server.errors import InvalidRequest, NotFound, ServeError
 from server.http_api.asgi import HotAsgi
 from server.http_api.docs_page import PAGE
-from server.http_api.openai.errors import error_out, speaks_openai
+from server.http_api.openai.errors import error_body
 from server.http_api.openapi import ModelEntry, ModelList, document, model_out
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
-from server.http_api.status import STATUS, ErrorBody, ErrorDetail, error_detail
+from server.http_api.status import STATUS
 from server.request_ids import new_request_id
 from server.service import Service
 from server.text_domain import TEXT_TASK
@@ -94,11 +94,8 @@ def build(
     @app.exception_handler(ServeError)
     async def on_serve_error(request: Request, error: ServeError) -> Response:
         request_id = new_request_id()
-        if speaks_openai(request.url.path):
-            return _json(STATUS[error.code], error_out(error, request_id), {"x-request-id": request_id})
-        return _json(
-            STATUS[error.code], ErrorBody(error_detail(error, request_id)), {"x-request-id": request_id}
-        )
+        body = error_body(request.url.path, error, request_id)
+        return Response(body, STATUS[error.code], {"x-request-id": request_id}, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -115,20 +112,16 @@ def build(
             if allow
             else str(error.detail)
         )
-        if speaks_openai(request.url.path):
-            refusal = InvalidRequest(message, field="method", limit=allow or None)
-            return _json(
-                error.status_code,
-                error_out(refusal, request_id),
-                {"x-request-id": request_id, **(error.headers or {})},
-            )
-        detail = ErrorDetail("invalid_argument", message, "method", allow or None, request_id)
-        return _json(
-            error.status_code, ErrorBody(detail), {"x-request-id": request_id, **(error.headers or {})}
+        refusal = InvalidRequest(message, field="method", limit=allow or None)
+        return Response(
+            error_body(request.url.path, refusal, request_id),
+            error.status_code,
+            {"x-request-id": request_id, **(error.headers or {})},
+            media_type="application/json",
         )
 
     return app
 
 
-def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(encode(body), status, headers, media_type="application/json")
+def _json(status: int, body: object) -> Response:
+    return Response(encode(body), status, media_type="application/json")

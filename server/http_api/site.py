@@ -13,9 +13,9 @@ from typing import Any
 from server.errors import ServeError
 from server.heartbeat import Heartbeat
 from server.http_api.asgi import Receive, Send
-from server.http_api.openai.errors import error_bytes, speaks_openai
+from server.http_api.openai.errors import error_body
 from server.http_api.schemas import encode
-from server.http_api.status import STATUS, ErrorBody, error_detail
+from server.http_api.status import STATUS
 from server.keys import Keys
 from server.request_ids import new_request_id
 from server.service import Service
@@ -95,8 +95,4 @@ async def send_error(send: Send, error: ServeError, path: str) -> None:
     extra: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", request_id.encode()),)
     if STATUS[error.code] == 401:
         extra += ((b"www-authenticate", b"Bearer"),)
-    if speaks_openai(path):
-        body = error_bytes(error, request_id)
-    else:
-        body = encode(ErrorBody(error_detail(error, request_id)))
-    await send_json(send, STATUS[error.code], body, extra)
+    await send_json(send, STATUS[error.code], error_body(path, error, request_id), extra)

@@ -10,9 +10,11 @@ import msgspec
 
 from server.errors import Code, ServeError
 from server.http_api.schemas import encode
+from server.http_api.status import ErrorBody, ErrorDetail, error_detail
 
 PATHS = ("/v1/chat/completions", "/v1/completions")
 _PATHS = tuple(path.encode() for path in PATHS)
+_MODELS = b"/v1/models"
 
 TYPE: dict[Code, str] = {
     Code.INVALID_ARGUMENT: "invalid_request_error",
@@ -56,6 +58,19 @@ class OpenAIErrorBody(msgspec.Struct):
     error: OpenAIError
 
 
+class BothErrors(ErrorDetail, kw_only=True):
+    """What went wrong on a path that both kinds of clients call: our fields, and those that OpenAI's look for."""
+
+    type: str
+    param: str | None
+
+
+class BothErrorsBody(msgspec.Struct):
+    """The body of every answer on such a path that is not a success."""
+
+    error: BothErrors
+
+
 def error_out(error: ServeError, request_id: str) -> OpenAIErrorBody:
     """The wire form of an error."""
     code = _CODE.get(error.code, error.code.value)
@@ -64,13 +79,20 @@ def error_out(error: ServeError, request_id: str) -> OpenAIErrorBody:
     )
 
 
-def speaks_openai(path: str | bytes) -> bool:
-    """Whether a caller of this path expects OpenAI's form."""
-    if isinstance(path, str):
-        return path.split("?", 1)[0] in PATHS
-    return path.split(b"?", 1)[0] in _PATHS
-
-
 def error_bytes(error: ServeError, request_id: str) -> bytes:
-    """The body of an error."""
+    """The body of an error on one of ``PATHS``."""
     return encode(error_out(error, request_id))
+
+
+def error_body(path: str | bytes, error: ServeError, request_id: str) -> bytes:
+    """The body of an error, in the form that callers of this path expect."""
+    if isinstance(path, str):
+        path = path.encode("utf-8", "replace")
+    path = path.split(b"?", 1)[0]
+    if path in _PATHS:
+        return error_bytes(error, request_id)
+    detail = error_detail(error, request_id)
+    if path == _MODELS or path.startswith(_MODELS + b"/"):
+        ours = {name: getattr(detail, name) for name in detail.__struct_fields__}
+        return encode(BothErrorsBody(BothErrors(**ours, type=TYPE[error.code], param=error.field)))
+    return encode(ErrorBody(detail))
