@@ -10,7 +10,6 @@ Units: tokens.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from server.copy_domain import CopyRequest, CopyText, Language
@@ -73,7 +72,7 @@ class Asking:
         begun = codec.encode(so_far, add_special_tokens=False)
         # No escapes: a quote inside is not worth the ways in which it can be cut off.
         string = rf'[^"\\\x00-\x1f]{{1,{max(1, chars)}}}"'
-        constraint = Constraint(kind=ConstraintKind.REGEX, text=re.escape(opening) + string)
+        constraint = Constraint(kind=ConstraintKind.REGEX, text=opening.replace("[", r"\[") + string)
         temperature = TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)]
         seed = self._seed(variant, name, attempt)
         return self._ask((*self.prompt_ids, *begun), chars, constraint, seed, temperature)

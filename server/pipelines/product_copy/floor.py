@@ -1,0 +1,65 @@
+"""The floor under the model: what of a draft is missing is taken from the templates, and there is always something to take.
+
+Templates are checked like everything else, because a record's own title can hold what may not be said. So the last rungs
+claim less and less: the template without the sentence that is refused, the brand and the kind of product, and in the end
+words that claim nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from server.copy_domain import CopyRequest, CopyText, Effort, Language
+from server.pipelines.product_copy.draft import Draft, Judged
+from server.pipelines.product_copy.ports import CopyTemplates
+
+_TRIES = 3  # other variants of the template, when one does not fit
+_NOTHING_TO_SAY = {
+    Language.EN: {"headline": "Product details", "description": "See the product page."},
+    Language.ZH: {"headline": "商品详情", "description": "详情请见商品页面。"},
+}
+
+
+def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
+    """Put into a draft what it misses; afterwards it is whole.
+
+    Bullets are taken only where headline and description both are: beside a model's text they would repeat it.
+    """
+    names = draft.missing()
+    if not names:
+        return
+    texts = _templates(draft.request, templates, variant)
+    for name in names:
+        for text in _rungs(draft.request, texts, name):
+            judged = draft.judge(name, text)
+            if not judged.good:
+                judged = draft.without_refused(name, judged)
+            if judged.good:
+                draft.release(name, judged, Effort.TEMPLATE)
+                break
+    if len(names) == 2 and texts:
+        _bullets(draft, texts[0])
+
+
+def _templates(request: CopyRequest, templates: CopyTemplates, variant: int) -> list[CopyText]:
+    return [templates.write(request, variant + other) for other in range(_TRIES)]
+
+
+def _bullets(draft: Draft, text: CopyText) -> None:
+    for bullet in text.bullets:
+        name = draft.next_bullet
+        judged: Judged = draft.judge(name, bullet)
+        if judged.good and not judged.cut:
+            draft.release(name, judged, Effort.TEMPLATE)
+
+
+def _rungs(request: CopyRequest, texts: list[CopyText], name: str) -> Iterator[str]:
+    for text in texts:
+        yield text.headline if name == "headline" else text.description
+    product = request.product
+    joint = " " if request.language is Language.EN else ""
+    kind = product.category.rsplit("/", 1)[-1].rsplit(">", 1)[-1].strip()
+    yield joint.join(word for word in (product.brand, kind) if word)
+    yield kind
+    yield product.brand
+    yield _NOTHING_TO_SAY[request.language][name]
