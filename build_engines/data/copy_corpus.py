@@ -35,6 +35,7 @@ _PLANS: Mapping[Channel, tuple[tuple[str, ...], ...]] = {
         ("features", "measure", "material", "warranty", "closer"),
     ),
 }  # fmt: skip
+_DESCRIPTION_WORDS = 10  # a headline leaves room for a short description, at least
 _BULLETS = {Channel.PRODUCT_PAGE: (3, 5), Channel.EMAIL: (0, 3), Channel.MARKETPLACE: (4, 5)}
 
 
@@ -95,7 +96,9 @@ def write_copy(request: CopyRequest, facts: Facts, chance: random.Random) -> Cop
     values = _values(facts, request.audience, chance, phrases)
     room = request.max_words or 10_000
     kinds = {Channel.AD: phrases.SHORT_HEADLINES, Channel.MARKETPLACE: phrases.LONG_HEADLINES}
-    headline = _headline(kinds.get(channel, phrases.HEADLINES), values, limits, room, chance)
+    headline = _headline(
+        kinds.get(channel, phrases.HEADLINES), values, limits, room - _DESCRIPTION_WORDS, chance
+    )
     room -= count_words(headline)
     description = _description(request, phrases, values, room, chance)
     room -= count_words(description)

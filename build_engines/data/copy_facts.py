@@ -110,7 +110,7 @@ def told_otherwise(facts: Facts, chance: random.Random) -> tuple[ProductRecord, 
     other = _renamed(facts, chance)
     hidden = {
         name: type(getattr(other, name))()
-        for name, share in (("colour", 0.15), ("material", 0.15), ("category", 0.15), ("size", 0.12), ("features", 0.15),
+        for name, share in (("brand", 0.08), ("colour", 0.15), ("material", 0.15), ("category", 0.15), ("size", 0.12), ("features", 0.15),
                             ("warranty", 0.3), ("price", 0.25))
         if chance.random() < share
     }  # fmt: skip
@@ -140,7 +140,7 @@ def _renamed(facts: Facts, chance: random.Random) -> Facts:
     if chance.random() < 0.75:
         changes["brand"] = invented_name(chance)
     if chance.random() < 0.6:
-        line = chance.choice((invented_name(chance), facts.line, _code(chance)))
+        line = chance.choice((invented_name(chance), facts.line, _code(chance), _long_line(chance)))
         changes["line"] = f"{line} {chance.randint(2, 900)}" if chance.random() < 0.2 else line
     if chance.random() < 0.5:
         changes["size"] = _other_number(facts.size, chance)
@@ -179,7 +179,7 @@ def _record(facts: Facts, chance: random.Random) -> ProductRecord:
         chance.shuffle(pairs)
     attributes.update(pairs)
     title = [facts.name if chance.random() < 0.9 else facts.line, facts.kind]
-    tail = [part for part in (facts.colour, facts.size) if part and chance.random() < 0.5]
+    tail = [part for part in (facts.colour, facts.size, facts.material) if part and chance.random() < 0.45]
     joined = " ".join(title) + "".join(f" {part}" if chinese else f", {part}" for part in tail)
     amount, _, currency = facts.price.partition(" ")
     return ProductRecord(
@@ -214,6 +214,10 @@ def _other_number(size: str, chance: random.Random) -> str:
     new = value * chance.choice((0.5, 0.8, 1.1, 1.5, 2, 3, 4)) + chance.randint(0, 9)
     digits = f"{new:.1f}" if "." in number else str(max(1, round(new)))
     return f"{digits}{space}{unit}"
+
+
+def _long_line(chance: random.Random) -> str:
+    return " ".join(chance.choice((invented_name, _code))(chance) for _ in range(chance.randint(2, 3)))
 
 
 def _code(chance: random.Random) -> str:
