@@ -258,6 +258,7 @@ class CopyAnswer:
         usage: tokens.
         timings_s: seconds by stage: queue, engine, check, total.
         fallback_reason: why the template answered for all of them, or None.
+        lasting: it would be the same another time; not so where the engine was late, busy, away or failed.
     """
 
     variants: tuple[CopyVariant, ...]
@@ -266,6 +267,7 @@ class CopyAnswer:
     usage: CopyUsage
     timings_s: Mapping[str, float]
     fallback_reason: str | None = None
+    lasting: bool = True
 
 
 _WORD = re.compile(

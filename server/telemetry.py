@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
+from server.copy_telemetry import CopyRecorder
 from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_series import Counters, Gauges, Histograms, Labels
 from server.text_telemetry import TextRecorder
@@ -156,6 +157,14 @@ class Telemetry(NullTelemetry):
             self._text = TextSeries()
             self._families += self._text.families()
         return SeriesTextRecorder(self._text, model)
+
+    def copy(self) -> CopyRecorder:
+        """The recorder of the copy product; its series come with it."""
+        from server.telemetry_copy import CopySeries
+
+        series = CopySeries()
+        self._families += series.families()
+        return series
 
     def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
         """Where to ask for the engines at each scrape."""

@@ -169,6 +169,7 @@ class _Job:
                 "total": pipeline._clock() - self._began_s,
             },
             fallback_reason=why,
+            lasting=PASSING.isdisjoint(self._reasons),
         )
 
     def _asking(self) -> tuple[Asking | None, str]:
