@@ -99,6 +99,9 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
         zip(prompts_NP, tokens_NG, logprobs_NG, strict=True)
     ):
         tokens = [int(token) for token in tokens_G if token >= 0]
+        prompt = [int(token) for token in prompt_P if token >= 0]
+        if len(prompt) + len(tokens) > engine.limits.max_context:
+            continue  # this server was told to serve a shorter context than the version has
         errors: list[str] = []
 
         def forced(
@@ -120,7 +123,7 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
             return token if step + 1 < len(tokens) else None
 
         try:
-            _walk(engine, [int(token) for token in prompt_P if token >= 0], len(tokens), forced)
+            _walk(engine, prompt, len(tokens), forced)
         except ValueError as error:
             raise ArtifactError(f"{where}: golden text {row + 1} does not fit the engine: {error}") from error
         steps += len(tokens)
@@ -130,7 +133,7 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
     if steps == 0 or held < tolerance.min_overlap * steps:
         raise ArtifactError(
             f"{where}: golden replay differs on {engine.kind}: {held} of {steps} tokens hold, must be "
-            f"{tolerance.min_overlap:.3g} of them ({first or 'there are none'}); this version is not served, build it again"
+            f"{tolerance.min_overlap:.3g} of them ({first or 'none fits the context'}); this version is not served, build it again"
         )
 
 
