@@ -240,14 +240,16 @@ class CopyService:
         flight.begin(request, tenant)
         return call
 
-    async def write_in_bulk(self, request: CopyRequest, *, tenant: str = "") -> CopyAnswer:
+    async def write_in_bulk(
+        self, request: CopyRequest, *, tenant: str = "", patient: bool = True
+    ) -> CopyAnswer:
         """One answer of many that nobody waits for: behind all live traffic, and never the floor for want of time.
 
         It is looked up in the cache and not put there, where it would drive out what shoppers ask for.
 
         Raises:
             InvalidRequest: a field is out of its limits.
-            ServeError: the engine is busy or away; ``retry_after_s`` says when to try again.
+            ServeError: with ``patient``: the engine is busy or away; ``retry_after_s`` says when to try again.
         """
         check_copy_request(request, self.limits)
         if not request.fresh:
@@ -260,7 +262,7 @@ class CopyService:
             deadline_at_s=self.clock() + self.limits.max_deadline_s,
             priority=BULK_PRIORITY,
             tenant=tenant,
-            patient=True,
+            patient=patient,
         )
         self.record(request, answer)
         return answer
