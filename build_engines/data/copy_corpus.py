@@ -83,7 +83,9 @@ def make_examples(
                 max_words=chance.randint(15, 120) if chance.random() < 0.15 else None,
             )
             text = write_copy(asked, facts, chance)
-            yield CopyExample(request=_with_keywords(asked, facts, text, chance), text=text, item_id=facts.item_id)
+            yield CopyExample(
+                request=_with_keywords(asked, facts, text, chance), text=text, item_id=facts.item_id
+            )
 
 
 def write_copy(request: CopyRequest, facts: Facts, chance: random.Random) -> CopyText:
@@ -128,7 +130,9 @@ def _headline(
     fits = [
         text
         for text in filled
-        if text and len(text) <= limits.headline_chars and count_words(text) <= min(limits.headline_words, room)
+        if text
+        and len(text) <= limits.headline_chars
+        and count_words(text) <= min(limits.headline_words, room)
     ]
     if not fits:
         fits = [values["kind"]]
@@ -155,7 +159,9 @@ def _description(
     joint = "" if request.language is Language.ZH else " "
     text = ""
     for bank in plan:
-        if text and any(bank is banks[name] and values.get(name, "") in text for name in ("colour", "material")):
+        if text and any(
+            bank is banks[name] and values.get(name, "") in text for name in ("colour", "material")
+        ):
             continue  # the opening has said it
         fits = [
             whole
@@ -174,7 +180,12 @@ def _description(
 
 
 def _bullets(
-    request: CopyRequest, facts: Facts, phrases: Any, values: Mapping[str, str], room: int, chance: random.Random
+    request: CopyRequest,
+    facts: Facts,
+    phrases: Any,
+    values: Mapping[str, str],
+    room: int,
+    chance: random.Random,
 ) -> tuple[str, ...]:
     if request.channel not in _BULLETS or request.limits.bullets == 0:
         return ()

@@ -26,9 +26,51 @@ _COLOUR = {Language.EN: "colour", Language.ZH: "颜色"}
 _FEATURES = {Language.EN: "features", Language.ZH: "特点"}
 _WARRANTY = {Language.EN: "warranty_months", Language.ZH: "质保月数"}
 _NAMED = tuple({language: names[language] for language in Language} for names in (_KIND, _MATERIAL, _COLOUR))
-_STARTS = ("B", "Br", "C", "D", "Dr", "F", "G", "H", "J", "K", "L", "M", "N", "P", "Qu", "R", "S", "St", "T", "V", "W", "Z")
+_STARTS = (
+    "B",
+    "Br",
+    "C",
+    "D",
+    "Dr",
+    "F",
+    "G",
+    "H",
+    "J",
+    "K",
+    "L",
+    "M",
+    "N",
+    "P",
+    "Qu",
+    "R",
+    "S",
+    "St",
+    "T",
+    "V",
+    "W",
+    "Z",
+)
 _MIDDLES = ("a", "e", "i", "o", "u", "ar", "el", "in", "on", "or", "al", "en", "ay", "ee", "ou")
-_ENDS = ("vane", "lo", "rix", "dale", "mer", "ton", "sa", "ko", "net", "by", "gart", "lund", "tec", "via", "nor", "ster", "mo", "x")
+_ENDS = (
+    "vane",
+    "lo",
+    "rix",
+    "dale",
+    "mer",
+    "ton",
+    "sa",
+    "ko",
+    "net",
+    "by",
+    "gart",
+    "lund",
+    "tec",
+    "via",
+    "nor",
+    "ster",
+    "mo",
+    "x",
+)
 # Further facts that a shop may keep: a name in each language, and what its values look like.
 EXTRAS = (
     ("model", "型号", "code"), ("pack_size", "件数", "count"), ("width", "宽度", "cm"), ("depth", "深度", "mm"),
@@ -149,15 +191,15 @@ def _renamed(facts: Facts, chance: random.Random) -> Facts:
         if chance.random() < 0.4:
             changes[name] = chance.choice(known[facts.language])
     if chance.random() < 0.4:
-        changes["features"] = tuple(chance.sample(copy_words.FEATURES[facts.language], chance.choice((1, 2, 2, 3))))
+        changes["features"] = tuple(
+            chance.sample(copy_words.FEATURES[facts.language], chance.choice((1, 2, 2, 3)))
+        )
     changes["warranty"] = str(chance.choice(WARRANTIES))
     amount = round(chance.uniform(1, 30) ** 2.2, 2)
     changes["price"] = f"{amount:.2f} {chance.choice(CURRENCIES) if chance.random() < 0.5 else ''}".strip()
     count = chance.choice((0, 0, 1, 1, 2, 3))
     place = 1 if facts.language is Language.ZH else 0
-    changes["extras"] = tuple(
-        (one[place], _value(one[2], chance)) for one in chance.sample(EXTRAS, count)
-    )
+    changes["extras"] = tuple((one[place], _value(one[2], chance)) for one in chance.sample(EXTRAS, count))
     return replace(facts, **changes)
 
 
@@ -197,7 +239,9 @@ def _description(facts: Facts, chance: random.Random) -> str:
     if not (facts.colour and facts.material and facts.features and facts.size):
         return ""
     if facts.language is Language.ZH:
-        text = f"{facts.name} {facts.kind}，{facts.colour}，选用{facts.material}。{'，'.join(facts.features)}。"
+        text = (
+            f"{facts.name} {facts.kind}，{facts.colour}，选用{facts.material}。{'，'.join(facts.features)}。"
+        )
         return text + (f"{facts.label}：{facts.size}。" if chance.random() < 0.5 else "")
     text = f"{facts.name}, {facts.kind.lower()}. Made with {facts.material}, in {facts.colour}. It {' and '.join(facts.features)}."
     return text + (f" {facts.label}: {facts.size}." if chance.random() < 0.5 else "")
@@ -240,7 +284,10 @@ KNOWN_WORDS: Mapping[Language, Mapping[str, frozenset[str]]] = {
         "material": frozenset((*text.MATERIAL.values(), *copy_words.MATERIALS[language])),
         "kind": frozenset((*text.KIND.values(), *copy_words.KINDS[language])),
         "feature": frozenset(
-            (*(one for features in text.FEATURES.values() for one in features), *copy_words.FEATURES[language])
+            (
+                *(one for features in text.FEATURES.values() for one in features),
+                *copy_words.FEATURES[language],
+            )
         ),
     }
     for language, text in ((Language.EN, en), (Language.ZH, zh))

@@ -46,7 +46,12 @@ OPENERS = {
         "Hello, {colour}! Hello, {name} {kind_lower}!", "Look who is here: the {name} {kind_lower}.",
     ),
 }  # fmt: skip
-AUDIENCE = ("For {audience}: the {name}.", "Written with {audience} in mind.", "One for {audience}.", "For {audience}.")
+AUDIENCE = (
+    "For {audience}: the {name}.",
+    "Written with {audience} in mind.",
+    "One for {audience}.",
+    "For {audience}.",
+)
 FEATURES = (
     "It {feature} and {feature2}.", "It {feature}, and it {feature2}.", "The {line} {feature}. It also {feature2}.",
     "It {feature2}; it also {feature}.", "It {feature}.", "The {line} {feature}.", "The {name} {feature}.",

@@ -15,7 +15,15 @@ LONG_HEADLINES = (
     "{name} {kind} {colour} {material} {size}", "{name} {kind}，{material}，{colour}，{size}", "{name} {kind} {size} {colour}",
     "{name} {kind} {colour}", "{name} {kind}，{material}", "{name} {kind}",
 )  # fmt: skip
-SHORT_HEADLINES = ("{name} {kind}", "{line} {kind}", "{colour}{kind}", "{kind} {size}", "{line} {colour}", "{kind}", "{name}")
+SHORT_HEADLINES = (
+    "{name} {kind}",
+    "{line} {kind}",
+    "{colour}{kind}",
+    "{kind} {size}",
+    "{line} {colour}",
+    "{kind}",
+    "{name}",
+)
 
 OPENERS = {
     Tone.NEUTRAL: (

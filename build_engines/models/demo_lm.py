@@ -82,7 +82,11 @@ def save_demo(model: nn.Module, folder: Path) -> None:
     config = model.config.to_dict()  # type: ignore[operator,union-attr]
     config["architectures"], config["dtype"] = ["Qwen3ForCausalLM"], "float16"
     _write_json(folder / CONFIG_FILE, config)
-    generation = {"eos_token_id": config["eos_token_id"], "pad_token_id": config["pad_token_id"], "do_sample": False}
+    generation = {
+        "eos_token_id": config["eos_token_id"],
+        "pad_token_id": config["pad_token_id"],
+        "do_sample": False,
+    }
     _write_json(folder / GENERATION_FILE, generation)
     tensors = {
         name: value.detach().to(torch.float16).contiguous()

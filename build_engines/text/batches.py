@@ -9,29 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EncodedPair:
-    """A prompt and its answer as tokens.
-
-    Attributes:
-        ids: int64, prompt and then answer, end of text included.
-        prompt_tokens: how many of them are the prompt (1..len-1).
-    """
-
-    ids: npt.NDArray[np.int64]
-    prompt_tokens: int
-
-    def __post_init__(self) -> None:
-        """Check that there is something on both sides."""
-        if not 1 <= self.prompt_tokens < len(self.ids):
-            raise ValueError(f"{self.prompt_tokens} prompt tokens of {len(self.ids)}; both sides need one or more")
+from build_engines.text.pairs import EncodedPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +45,8 @@ def plan_epoch(lengths: Sequence[int], *, seed: int, epoch: int, batch_tokens: i
     The number of batches is the same in every epoch, so that a step's place in the whole is known.
     """
     order = np.random.default_rng([seed, epoch])
-    ranked = np.lexsort((order.permutation(len(lengths)), lengths))  # pairs of one length change places, borders do not
+    # Pairs of one length change places between epochs, borders of batches do not.
+    ranked = np.lexsort((order.permutation(len(lengths)), np.asarray(lengths)))
     groups: list[list[int]] = []
     for one in ranked.tolist():
         if groups and lengths[one] * (len(groups[-1]) + 1) <= batch_tokens:
@@ -86,12 +72,15 @@ def answer_loss(model: nn.Module, batch: Batch, device: str, *, bfloat16: bool) 
 
     The head is computed where a loss is taken and nowhere else: at these vocabularies it is a third of a small model.
     """
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft wraps; its layers sit inside
+    wrapped: Any = model
+    causal = (
+        wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
+    )  # peft's layers sit inside
     ids_BT = torch.from_numpy(batch.ids_BT).to(device)
     answer_BT = torch.from_numpy(batch.answer_BT).to(device)
     with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
-        hidden_BTD = causal.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state  # type: ignore[operator,union-attr]
-        logits_PV = causal.lm_head(hidden_BTD[answer_BT[:, 1:]])  # type: ignore[operator,union-attr]
+        hidden_BTD = causal.model(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
+        logits_PV = causal.lm_head(hidden_BTD[answer_BT[:, 1:]])
     wanted_P = ids_BT[:, 1:][answer_BT[:, 1:]]
     loss = torch.nn.functional.cross_entropy(logits_PV.float(), wanted_P, reduction="sum")
     return loss, int(wanted_P.numel())

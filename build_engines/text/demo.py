@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from build_engines.data.copy_corpus import CORPUS_VERSION, CopyExample, make_exa
 from build_engines.data.sample_catalogue import make_products
 from build_engines.models.demo_lm import DemoSizes, new_model, save_demo
 from build_engines.progress import Progress
-from build_engines.text.pairs import TextPair, encode_pairs
+from build_engines.text.pairs import EncodedPair, TextPair, encode_pairs
 from build_engines.text.tokenizer import END_OF_TEXT, PADDING, save_tokenizer, train_tokenizer
 from build_engines.text.tuning import LossPoint, TuningResult, tune
 from build_engines.text.tuning_parts import TuningConfig
@@ -104,20 +105,22 @@ def train_demo(
     began = time.monotonic()
     pairs, heldout = demo_pairs(plan)
     tokenizer = train_tokenizer(
-        (text for pair in pairs for text in (pair.prompt, pair.answer)), vocab_size=plan.vocab_size
+        (str(text) for pair in pairs for text in (pair.prompt, pair.answer)), vocab_size=plan.vocab_size
     )
     sizes = replace(sizes or DemoSizes(vocab_size=plan.vocab_size), vocab_size=tokenizer.get_vocab_size())
-    eos_id = tokenizer.token_to_id(END_OF_TEXT)
-    model = new_model(sizes, seed=plan.training.seed, eos_id=eos_id, pad_id=tokenizer.token_to_id(PADDING))
-    encoded, _ = encode_pairs(pairs, _encoder(tokenizer), eos_id=eos_id, max_tokens=sizes.max_context)
-    judged, _ = encode_pairs(heldout, _encoder(tokenizer), eos_id=eos_id, max_tokens=sizes.max_context)
+    ids = tokenizer.get_vocab()
+    eos_id = ids[END_OF_TEXT]
+    model = new_model(sizes, seed=plan.training.seed, eos_id=eos_id, pad_id=ids[PADDING])
+    encoded, judged = (_encoded(side, tokenizer, eos_id, sizes) for side in (pairs, heldout))
     parameters = sum(one.numel() for one in model.parameters())
     progress.say(f"{len(encoded)} pairs, {len(judged)} held out, {parameters / 1e6:.2f} million parameters")
     checkpoint = scratch / "demo.pt"
 
     def report(step: int, steps: int, point: LossPoint | None) -> None:
         if point is not None:
-            progress.say(f"  step {step}: loss {point.loss:.4f}, held out {point.heldout_loss:.4f}, {point.seconds:.0f} s")
+            progress.say(
+                f"  step {step}: loss {point.loss:.4f}, held out {point.heldout_loss:.4f}, {point.seconds:.0f} s"
+            )
         progress.step("training, step", step, steps)
 
     result = tune(model, plan.training, encoded, judged, checkpoint=checkpoint, progress=report)
@@ -147,5 +150,11 @@ def save_folder(model: nn.Module, tokenizer: Tokenizer, folder: Path, sizes: Dem
     save_tokenizer(tokenizer, folder, max_context=sizes.max_context)
 
 
-def _encoder(tokenizer: Tokenizer):  # type: ignore[no-untyped-def]
-    return lambda text: tokenizer.encode(text).ids
+def _encoded(
+    pairs: Sequence[TextPair], tokenizer: Tokenizer, eos_id: int, sizes: DemoSizes
+) -> list[EncodedPair]:
+    def encode(text: object) -> list[int]:
+        return list(tokenizer.encode(str(text)).ids)
+
+    found = encode_pairs(pairs, encode, encode, eos_id=eos_id, max_tokens=sizes.max_context)
+    return [one for one in found if one is not None]

@@ -14,10 +14,12 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 END_OF_TEXT, PADDING = "<|endoftext|>", "<|pad|>"
-TOKENIZER_FILE, TOKENIZER_CONFIG, TEMPLATE_FILE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-_PIECES = (
-    r"\p{N}| ?\p{Ll}+|\p{Lu}\p{Ll}*|[\p{Lo}\p{Lm}\p{Lt}\p{M}]| ?[^\s\p{L}\p{N}\p{M}]+|\s*\n|\s"  # every character is in one
+TOKENIZER_FILE, TOKENIZER_CONFIG, TEMPLATE_FILE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
 )
+_PIECES = r"\p{N}| ?\p{Ll}+|\p{Lu}\p{Ll}*|[\p{Lo}\p{Lm}\p{Lt}\p{M}]| ?[^\s\p{L}\p{N}\p{M}]+|\s*\n|\s"  # every character is in one
 # A model of copy has no turns: what the user says is the prompt, as ``copy_prompt`` writes it. Rules of the system are for
 # models that can read them.
 CHAT_TEMPLATE = (

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from build_engines.models.training import fast_bfloat16
-from build_engines.text.batches import EncodedPair, Plan, answer_loss, padded, plan_epoch
+from build_engines.text.batches import Plan, answer_loss, padded, plan_epoch
+from build_engines.text.pairs import EncodedPair
 from build_engines.text.tuning_parts import TuningConfig
 
 _KEPT_EVALUATION_TOKENS = 16_384  # of one forward pass without gradients
@@ -85,7 +86,9 @@ def tune(
         TuningDiverged: the loss is NaN or infinite.
     """
     if not pairs or not heldout:
-        raise ValueError(f"{len(pairs)} pairs to learn from and {len(heldout)} held out; both need at least one")
+        raise ValueError(
+            f"{len(pairs)} pairs to learn from and {len(heldout)} held out; both need at least one"
+        )
     run = _Run(model.to(config.device), config, pairs, heldout)
     identity = _fingerprint(model, config, pairs, heldout)
     if checkpoint is not None and checkpoint.exists():
@@ -102,13 +105,20 @@ def tune(
     _load(run.parameters, run.best_state)
     model.eval()
     return TuningResult(
-        curve=tuple(run.curve), best=min(run.curve, key=lambda one: one.heldout_loss), steps=run.step, tokens=run.tokens
+        curve=tuple(run.curve),
+        best=min(run.curve, key=lambda one: one.heldout_loss),
+        steps=run.step,
+        tokens=run.tokens,
     )
 
 
 class _Run:
     def __init__(
-        self, model: nn.Module, config: TuningConfig, pairs: Sequence[EncodedPair], heldout: Sequence[EncodedPair]
+        self,
+        model: nn.Module,
+        config: TuningConfig,
+        pairs: Sequence[EncodedPair],
+        heldout: Sequence[EncodedPair],
     ) -> None:
         self.model, self.config, self.pairs, self.heldout = model, config, pairs, heldout
         self.parameters = {name: one for name, one in model.named_parameters() if one.requires_grad}
@@ -186,7 +196,9 @@ class _Run:
     def restore(self, path: Path, identity: str) -> None:
         state = torch.load(path, map_location=self.config.device, weights_only=True)
         if state["identity"] != identity:
-            raise ValueError(f"{path} belongs to another model, configuration or data; delete it to start anew")
+            raise ValueError(
+                f"{path} belongs to another model, configuration or data; delete it to start anew"
+            )
         _load(self.parameters, state["parameters"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
@@ -200,7 +212,11 @@ class _Run:
 
     def _rate(self) -> float:
         warmup = max(1, round(self.config.warmup_share * self.steps))
-        return self.config.learning_rate * min(1.0, (self.step + 1) / warmup) * (1.0 - self.step / (self.steps + 1))
+        return (
+            self.config.learning_rate
+            * min(1.0, (self.step + 1) / warmup)
+            * (1.0 - self.step / (self.steps + 1))
+        )
 
     def _plan(self, epoch: int) -> Plan:
         lengths = [len(pair.ids) for pair in self.pairs]
@@ -213,10 +229,14 @@ def heldout_loss(
 ) -> float:
     """Mean loss of an answer token over all pairs, in nats."""
     model.eval()
-    plan = plan_epoch([len(pair.ids) for pair in pairs], seed=0, epoch=0, batch_tokens=_KEPT_EVALUATION_TOKENS)
+    plan = plan_epoch(
+        [len(pair.ids) for pair in pairs], seed=0, epoch=0, batch_tokens=_KEPT_EVALUATION_TOKENS
+    )
     total, count = 0.0, 0
     for batch in plan.batches:
-        summed, tokens = answer_loss(model, padded([pairs[one] for one in batch]), config.device, bfloat16=bfloat16)
+        summed, tokens = answer_loss(
+            model, padded([pairs[one] for one in batch]), config.device, bfloat16=bfloat16
+        )
         total, count = total + summed.item(), count + tokens
     return total / count
 
@@ -252,7 +272,7 @@ def _optimizers(parameters: dict[str, nn.Parameter], config: TuningConfig) -> li
 
 def _has_bfloat16(config: TuningConfig) -> bool:
     if torch.device(config.device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return fast_bfloat16()
 
 
