@@ -74,12 +74,12 @@ def save_pairs(path: Path, pairs: Sequence[EncodedPair]) -> None:
 def load_pairs(path: Path) -> list[EncodedPair]:
     """Read what ``save_pairs`` wrote."""
     with np.load(path) as file:
-        ids, ends = file["ids"].astype(np.int64), np.cumsum(file["lengths"])
+        ids, lengths = file["ids"].astype(np.int64), file["lengths"]
         prompts = file["prompt_tokens"].tolist()
-    starts = [0, *ends[:-1].tolist()]
+    ends = np.cumsum(lengths)
     return [
         EncodedPair(ids=ids[start:end], prompt_tokens=prompt)
-        for start, end, prompt in zip(starts, ends.tolist(), prompts, strict=True)
+        for start, end, prompt in zip((ends - lengths).tolist(), ends.tolist(), prompts, strict=True)
     ]
 
 
