@@ -59,12 +59,10 @@ class ByteCodec:
     ) -> list[int]:
         if self.template_error is not None:
             raise self.template_error
-        out: list[int] = []
+        out: list[int] = [BEGIN, *json.dumps(list(tools)).encode(), END] if tools else []
         for message in messages:
             content = json.dumps(message["tool_calls"]) if message.get("tool_calls") else message["content"]
             out += [BEGIN, *f"{message['role']}\n{content}".encode(), END]
-        if tools:
-            out += [BEGIN, *json.dumps(list(tools)).encode(), END]
         return [*out, BEGIN]
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -107,8 +105,13 @@ class FakeGeneration:
             if stop in text:
                 text, self._stop = text[: text.index(stop)], stop
         self._tokens = list(text.encode())
+        self._own: tuple[int | None, ServeError | None, int] | None = None
         self._handle: asyncio.Handle | None = asyncio.get_running_loop().call_soon(self._step)
         owner.live.add(self)
+
+    def own(self, hold_after: int | None, fault: ServeError | None, fault_after: int) -> None:
+        """Do this, whatever the others are told."""
+        self._own = (hold_after, fault, fault_after)
 
     def cancel(self) -> None:
         if self in self._owner.live:
@@ -132,11 +135,12 @@ class FakeGeneration:
     def _step(self) -> None:
         self._handle = None
         owner, request = self._owner, self._request
-        if owner.hold_after is not None and self._done >= owner.hold_after:
+        hold_after, fault, fault_after = self._own or (owner.hold_after, owner.fault, owner.fault_after)
+        if hold_after is not None and self._done >= hold_after:
             owner.held.set()
             return
-        if owner.fault is not None and self._done >= owner.fault_after:
-            self.fail(owner.fault)
+        if fault is not None and self._done >= fault_after:
+            self.fail(fault)
             return
         most = min(request.max_tokens, len(self._tokens))
         for _ in range(owner.tokens_a_turn):

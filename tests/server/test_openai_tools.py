@@ -121,9 +121,13 @@ async def test_a_call_is_streamed_as_the_client_expects() -> None:
     """Joined by the client's own stream helper, the calls are the same as in a whole answer."""
     text = FakeText()
     text.script = lambda _: "Let me look.\n" + TWO
-    async with serving(text) as server, server.client() as client, client.chat.completions.stream(
-        model="writer", messages=MESSAGES, tools=TOOLS, stream_options={"include_usage": True}
-    ) as stream:
+    async with (
+        serving(text) as server,
+        server.client() as client,
+        client.chat.completions.stream(
+            model="writer", messages=MESSAGES, tools=TOOLS, stream_options={"include_usage": True}
+        ) as stream,
+    ):
         async for _ in stream:
             pass
         final = await stream.get_final_completion()

@@ -89,7 +89,7 @@ def test_a_share_of_tokens_may_be_allowed_to_differ() -> None:
     changed = Golden(inputs=golden.inputs, outputs={**golden.outputs, LOGPROBS: logprobs_NG})
 
     replay_golden(Markov(), changed, Tolerance(score_abs=1e-4, min_overlap=0.9), "here")
-    with pytest.raises(ArtifactError, match="34 of 36 tokens hold, must be 0.95"):
+    with pytest.raises(ArtifactError, match="34 of 36 tokens hold, must be"):
         replay_golden(Markov(), changed, Tolerance(score_abs=1e-4, min_overlap=0.95), "here")
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from server.errors import InvalidRequest
 from server.http_api.openai.answers import CachedOut, UsageOut
 from server.http_api.openai.jobs import Job
+from server.http_api.openai.prompts import TextPrompts
 from server.text_domain import Finished, GenerateRequest, Usage
 from server.text_generator import TextCodec, TextGenerator
 
@@ -19,7 +20,13 @@ LONG_CHARS = 8192  # prompts longer than this become tokens on another thread
 
 
 async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ...]], TextCodec]:
-    """The tokens of a job's prompts, and the codec that made them; long prompts are encoded on another thread."""
+    """The tokens of a job's prompts, and the codec that made them; long prompts are encoded on another thread.
+
+    Raises:
+        InvalidRequest: the template refuses the conversation, or the prompt is of tokens that nobody here knows.
+    """
+    if isinstance(job.prompt, TextPrompts) and not generator.info().counts_tokens:
+        job.prompt.refuse_ids()
     while True:
         codec = generator.codec
         if job.prompt.chars > LONG_CHARS:

@@ -58,6 +58,20 @@ class TextPrompts:
         """Their tokens."""
         return [self._one(at, prompt, codec) for at, prompt in enumerate(self.prompts)]
 
+    def refuse_ids(self) -> None:
+        """Refuse token ids, where the model's tokens are not known.
+
+        Raises:
+            InvalidRequest: there are some.
+        """
+        if not all(isinstance(prompt, str) for prompt in self.prompts):
+            raise InvalidRequest(
+                "prompt holds token ids, but texts are written on another server here, whose tokens are not known; "
+                "send text",
+                field="prompt",
+                limit="text",
+            )
+
     def text(self, at: int, codec: TextCodec) -> str:
         """What one of them reads."""
         prompt = self.prompts[at]
