@@ -89,6 +89,7 @@ class GenerateRequest:
         tenant: whose it is, for fairness.
         deadline_at_s: when the whole answer is of no use any more.
         first_token_at_s: when the first token is of no use any more.
+        arrived_at_s: when its request arrived, from which its times are counted; None: when it is submitted.
     """
 
     prompt_ids: tuple[int, ...]
@@ -102,6 +103,7 @@ class GenerateRequest:
     tenant: str = ""
     deadline_at_s: float = math.inf
     first_token_at_s: float = math.inf
+    arrived_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

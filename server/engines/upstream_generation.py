@@ -34,7 +34,7 @@ class UpstreamGeneration:
         self._request = request
         self._path = path
         self._sink: Sink | None = sink
-        self._arrived_s = owner.clock()
+        self._arrived_s = owner.clock() if request.arrived_at_s is None else request.arrived_at_s
         self._first_s = math.nan
         self._last_s = math.nan
         self._tokens = 0

@@ -147,7 +147,7 @@ class _Call:
         if inbox.left:
             raise ReaderLeft
         caller = endpoint.keys.caller(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
-        texts = requests(job, prompts, generator, deadline_at_s, caller)
+        texts = requests(job, prompts, generator, ticket.arrived_s, deadline_at_s, caller)
         writers = [job.writer(index, codec) for index in range(len(texts))]
         self._flight = service.generate(generator, texts, deadline_at_s, self._into(inbox))
         info = generator.info()

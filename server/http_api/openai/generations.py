@@ -41,6 +41,7 @@ def requests(
     job: Job,
     prompts: Sequence[tuple[int, ...]],
     generator: TextGenerator,
+    arrived_at_s: float,
     deadline_at_s: float,
     caller: str = "",
 ) -> list[GenerateRequest]:
@@ -75,6 +76,7 @@ def requests(
             constraint=asked.constraint,
             tenant=caller or asked.tenant,
             deadline_at_s=deadline_at_s,
+            arrived_at_s=arrived_at_s,
         )
         requests += _choices(request, asked.n)
     return requests
