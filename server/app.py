@@ -41,6 +41,8 @@ from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_server import MetricsServer
 
 if TYPE_CHECKING:
+    from server.copy_side import CopySide, OpenCopyRules
+    from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
     from server.text_side import LiveTextModel, OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
@@ -106,7 +108,12 @@ def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTex
     if settings.text_engine == "off":
         return None
     if settings.text_engine == "upstream":
-        from server.engines.upstream import open_upstream
+        try:
+            from server.engines.upstream import open_upstream
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"VITRINE_TEXT_ENGINE is upstream: {error}; install vitrine[upstream]"
+            ) from error
 
         return open_upstream(settings, telemetry)
     from server.pipelines.text_names import text_model_name
@@ -117,6 +124,11 @@ def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTex
     from server.pipelines.live_text import open_live_text
 
     return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
+
+
+def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates] | None:
+    """What product copy may say, and what it says without a model; None where the product is off."""
+    return None
 
 
 def usable_cores() -> int:
@@ -135,6 +147,7 @@ class Application:
     Attributes:
         service: the product.
         text: the text half; None where no text model is served.
+        copy: product copy; None where it is off.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
@@ -145,6 +158,7 @@ class Application:
         settings: Settings,
         open_model: OpenModel = open_published,
         open_text: OpenText = open_published_text,
+        open_rules: OpenCopyRules = open_copy_rules,
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
@@ -179,6 +193,7 @@ class Application:
             telemetry=self.telemetry,
         )
         self._access = access
+        self.copy = self._open_copy(open_rules)
         self._endpoints = (
             RecommendEndpoint(self.service, self._keys, access),
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
@@ -221,6 +236,8 @@ class Application:
         await self.model.start()
         if self.text is not None:
             await self.text.start()
+        if self.copy is not None:
+            await self.copy.start()
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
@@ -244,14 +261,13 @@ class Application:
             await asyncio.sleep(settings.pre_stop_s)
         self.admission.stop()
         began_s = time.monotonic()
-        text_stop = asyncio.create_task(self.text.stop(settings.drain_s)) if self.text is not None else None
+        text_stop = asyncio.create_task(self._stop_texts(settings.drain_s))
         grpc_stop = asyncio.create_task(self._grpc.stop(settings.drain_s)) if self._grpc is not None else None
         if not await self.admission.wait_idle(settings.drain_s):
             log.warning("requests were still in flight at the end of the drain limit")
         left_s = max(0.0, settings.drain_s - (time.monotonic() - began_s))
         await self.model.close(left_s)
-        if text_stop is not None:
-            await text_stop
+        await text_stop
         await self._http.stop()
         if grpc_stop is not None:
             await grpc_stop
@@ -261,6 +277,15 @@ class Application:
         self.heartbeat.stop()
         self._metrics.close()
         log.info("stopped")
+
+    async def _stop_texts(self, drain_s: float) -> None:
+        began_s = time.monotonic()
+        ends = [self.copy.stop(drain_s)] if self.copy is not None else []
+        if self.text is not None:
+            ends.append(self.text.drain(drain_s))
+        await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
+        if self.text is not None:
+            await self.text.close(max(0.0, drain_s - (time.monotonic() - began_s)))
 
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
@@ -279,6 +304,7 @@ class Application:
             max_message_bytes=settings.max_body_bytes,
             max_calls=4 * settings.max_in_flight,
             tls=tls,
+            others=() if self.copy is None else (self.copy.grpc_service(),),
         )
         await self._grpc.start()
         self.grpc_port = self._grpc.port
@@ -344,6 +370,7 @@ class Application:
             version=server_version(),
             keys_required=self._keys.required,
             text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
+            more=() if self.copy is None else self.copy.endpoints,
         )
 
     def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
@@ -353,6 +380,25 @@ class Application:
         from server.text_side import TextSide
 
         return TextSide(self.settings, model, self.telemetry, access, self._keys)
+
+    def _open_copy(self, open_rules: OpenCopyRules) -> CopySide | None:
+        rules = open_rules(self.settings)
+        if rules is None:
+            return None
+        from server.copy_side import CopySide
+
+        text = self.text
+        model = None if text is None else text.model
+        admissions = (self.admission,) if text is None else (self.admission, text.service.admission)
+        return CopySide(
+            self.settings,
+            model,
+            rules,
+            self.telemetry,
+            self._access,
+            self._keys,
+            busy=lambda: any(admission.in_flight for admission in admissions),
+        )
 
     def _open_recommender(self, open_model: OpenModel) -> LiveModel:
         from server.pipelines.no_recommender import NoRecommender, NothingPublished

@@ -162,6 +162,11 @@ class CopyRequest:
         """The channel's, in this language."""
         return CHANNEL_LIMITS[self.channel, self.language]
 
+    def keywords_missing(self, text: CopyText) -> list[str]:
+        """Keywords that are not in a piece of copy."""
+        said = " ".join(part for _, part in text.parts()).casefold()
+        return [keyword for keyword in self.keywords if keyword.strip().casefold() not in said]
+
 
 class ClaimKind(StrEnum):
     """What a claim is about."""

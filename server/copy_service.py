@@ -37,7 +37,7 @@ BULK_PRIORITY = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How an answer came about, for the ``Cache-Status`` of a wire.
+    """How an answer came about.
 
     Attributes:
         outcome: one of ``CACHE_OUTCOMES``.
@@ -48,6 +48,15 @@ class Provenance:
     outcome: str
     age_s: float = 0.0
     ttl_s: float | None = None
+
+    def cache_status(self, *, stored: bool) -> str:
+        """The value of ``Cache-Status`` (RFC 9211)."""
+        if self.outcome == HIT:
+            return f"vitrine; hit; ttl={int(self.ttl_s or 0)}"
+        if self.outcome == COLLAPSED:
+            return "vitrine; fwd=miss; collapsed"
+        reason = "request" if self.outcome == FORCED else "miss"
+        return f"vitrine; fwd={reason}{'; stored' if stored else ''}"
 
 
 class CopyCall:

@@ -131,6 +131,23 @@ class Settings:
         0.0, "ask a second time where no token came within this; 0: never", low=0, high=600_000
     )
 
+    copy_style: Path | None = _setting(None, "TOML file with the shop's own rules for product copy")
+    copy_max_in_flight: int = _setting(64, "product copy requests admitted at once", low=1, high=65536)
+    copy_max_variants: int = _setting(4, "pieces of copy in one request", low=1, high=32)
+    copy_default_deadline_ms: float = _setting(
+        30_000.0, "deadline of product copy where none is named", low=1, high=3_600_000
+    )
+    copy_cache_mb: float = _setting(
+        64.0, "memory for copy that was written already; 0: none", low=0, high=65536
+    )
+    copy_cache_age_s: float = _setting(86_400.0, "older copy is written anew", low=1, high=31_536_000)
+    copy_jobs: Path = _setting(Path(".copy_jobs"), "folder of bulk jobs; made with the first")
+    copy_jobs_kept: int = _setting(64, "bulk jobs that are kept, ended ones included", low=1, high=4096)
+    copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
+    copy_jobs_max_body_bytes: int = _setting(
+        64 << 20, "largest body of a bulk job", low=1024, high=1 << 34
+    )
+
     max_connections: int = _setting(
         8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000
     )

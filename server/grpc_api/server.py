@@ -7,9 +7,9 @@ Units: seconds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +26,20 @@ from server.telemetry_interface import NullTelemetry
 # The servicer refuses what is over the message limit with INVALID_ARGUMENT, and so it has to get it first; gRPC itself
 # refuses what is this many times over, unread, with RESOURCE_EXHAUSTED.
 CORE_LIMIT_FACTOR = 4
+
+
+class GrpcService(Protocol):
+    """A service beside the recommendations.
+
+    Attributes:
+        name: as in the proto file.
+    """
+
+    name: str
+
+    def handler(self) -> Any:
+        """Its methods, as grpc.aio takes them."""
+        ...
 
 
 class GrpcServer:
@@ -46,6 +60,7 @@ class GrpcServer:
         max_message_bytes: int,
         max_calls: int,
         tls: tuple[Path, Path] | None = None,
+        others: Sequence[GrpcService] = (),
     ) -> None:
         """Bind.
 
@@ -58,6 +73,7 @@ class GrpcServer:
             max_message_bytes: largest request.
             max_calls: a backstop above the admission limit; gRPC itself refuses more (RESOURCE_EXHAUSTED).
             tls: certificate chain and private key, PEM.
+            others: further services.
 
         Raises:
             OSError: the port cannot be had, or the TLS files cannot be read.
@@ -76,10 +92,11 @@ class GrpcServer:
             maximum_concurrent_rpcs=max_calls,
             compression=grpc.Compression.NoCompression,
         )
-        self._server.add_generic_rpc_handlers((servicer.handler(),))
+        self._names = (SERVICE, *(other.name for other in others))
+        self._server.add_generic_rpc_handlers((servicer.handler(), *(other.handler() for other in others)))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -101,7 +118,7 @@ class GrpcServer:
         status = (
             health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for name in ("", SERVICE):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:

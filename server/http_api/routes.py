@@ -5,8 +5,8 @@ It is imported late (see ``site.py``), so nothing that the hot path needs may li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from server.domain import ModelInfo
 from server.errors import InvalidRequest, NotFound, ServeError
-from server.http_api.asgi import HotAsgi
+from server.http_api.asgi import HotAsgi, Receive, Send
 from server.http_api.docs_page import PAGE
 from server.http_api.openai.errors import error_body
 from server.http_api.openapi import ModelEntry, ModelList, document, model_out
@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     from server.http_api.openai.endpoint import TextEndpoint
 
 
+class Paths(Protocol):
+    """A product's endpoint."""
+
+    @property
+    def paths(self) -> Sequence[tuple[str, Sequence[str]]]:
+        """Where it is, with the methods there."""
+        ...
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, by ASGI."""
+        ...
+
+
 def build(
     service: Service,
     endpoints: Sequence[Endpoint],
@@ -39,6 +52,7 @@ def build(
     version: str,
     keys_required: bool,
     text: tuple[Sequence[TextEndpoint], dict[str, int]] = ((), {}),
+    more: Sequence[Paths] = (),
 ) -> FastAPI:
     """Build the application.
 
@@ -50,6 +64,7 @@ def build(
         version: of the server.
         keys_required: whether the document says that calls need a key.
         text: the text endpoints, and the server's limits of texts.
+        more: further products, as ASGI applications.
     """
     app = FastAPI(title="Vitrine", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a path that is nearly right is told so, not sent elsewhere
@@ -62,6 +77,10 @@ def build(
     for writer in writers:
         app.router.routes.append(Route(writer.path, writer, methods=["POST"], include_in_schema=False))
     paths = [endpoint.path.decode() for endpoint in endpoints] + [writer.path for writer in writers]
+    for product in more:
+        for path, methods in product.paths:
+            app.router.routes.append(Route(path, product, methods=list(methods), include_in_schema=False))
+            paths.append(path)
     paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
 
     def listed(info: ModelInfo) -> ModelEntry:
@@ -71,7 +90,7 @@ def build(
     async def list_models() -> Response:
         return _json(200, ModelList("list", [listed(info) for info in service.models()]))
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")  # names of models elsewhere may hold a slash
     async def get_model(name: str) -> Response:
         infos = service.models()
         for info in infos:
@@ -85,7 +104,9 @@ def build(
         models = service.models()
         samples = next((info.sample_ids for info in models if info.task != TEXT_TASK), None)
         written = next((info.name for info in models if info.task == TEXT_TASK), None)
-        return _json(200, document(version, samples, keys_required, text_model=written))
+        return _json(
+            200, document(version, samples, keys_required, text_model=written, product_copy=bool(more))
+        )
 
     @app.get("/docs")
     async def docs() -> HTMLResponse:

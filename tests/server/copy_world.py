@@ -73,6 +73,7 @@ class Scripted:
         cancelled: how many texts were let go.
         running: how many are being written.
         hold: write nothing until it is cleared.
+        pause_at: write no more than so many characters of a text while this is set.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Scripted:
         self.refuse: ServeError | None = None
         self.cancelled = self.running = self.most_running = 0
         self.hold = False
-        self.reader: Callable[[], None] = lambda: None
+        self.pause_at: int | None = None
 
     def info(self) -> TextModelInfo:
         return TextModelInfo(
@@ -142,7 +143,8 @@ class _Text:
 
     def _step(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._owner.hold:
+        pause_at = self._owner.pause_at
+        if self._owner.hold or (pause_at is not None and self._at >= pause_at):
             self._handle = loop.call_later(0.001, self._step)
             return
         assert self._sink is not None

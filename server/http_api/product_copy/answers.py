@@ -11,8 +11,6 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.copy_domain import Claim, CopyAnswer, CopyRequest, CopySource, CopyVariant, Effort
-from server.copy_service import Provenance
-from server.copy_telemetry import COLLAPSED, FORCED, HIT
 from server.http_api.schemas import ModelOut, encode
 from server.pipelines.product_copy.events import CopyEvent, PartReleased
 from server.pipelines.product_copy.pipeline import FALLBACK_REASONS
@@ -180,22 +178,11 @@ def server_timing(times: TimingsOut) -> bytes:
     return b"queue;dur=%.3f, engine;dur=%.3f, check;dur=%.3f, total;dur=%.3f" % values
 
 
-def cache_status(provenance: Provenance, *, stored: bool) -> bytes:
-    """The ``Cache-Status`` value (RFC 9211)."""
-    if provenance.outcome == HIT:
-        return b"vitrine; hit; ttl=%d" % int(provenance.ttl_s or 0)
-    if provenance.outcome == COLLAPSED:
-        return b"vitrine; fwd=miss; collapsed"
-    reason = b"request" if provenance.outcome == FORCED else b"miss"
-    return b"vitrine; fwd=%b%b" % (reason, b"; stored" if stored else b"")
-
-
 def _checks(request: CopyRequest, variant: CopyVariant) -> ChecksOut:
-    said = " ".join(text for _, text in variant.text.parts()).casefold()
     return ChecksOut(
         _claims(variant.claims),
         [RefusedOut(claim.kind.value, claim.text, claim.quote) for claim in variant.refused],
-        [keyword for keyword in request.keywords if keyword.strip().casefold() not in said],
+        request.keywords_missing(variant.text),
         variant.effort.value,
     )
 

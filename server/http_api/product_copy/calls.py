@@ -49,16 +49,24 @@ class HttpCall:
             ReaderLeft: it ended early.
             RequestTooLarge: it is longer than that; the rest is not read.
         """
-        body, more = bytearray(), True
+        body = bytearray()
+        async for piece in self.pieces(most_bytes):
+            body += piece
+        return body
+
+    async def pieces(self, most_bytes: int) -> AsyncIterator[bytes]:
+        """The body as it comes; raises what ``body`` does."""
+        length, more = 0, True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ReaderLeft
-            body += message.get("body", b"")
+            piece = message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > most_bytes:
-                raise RequestTooLarge(len(body), most_bytes)
-        return body
+            length += len(piece)
+            if length > most_bytes:
+                raise RequestTooLarge(length, most_bytes)
+            yield piece
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

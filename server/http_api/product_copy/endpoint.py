@@ -18,7 +18,6 @@ from server.copy_telemetry import HIT
 from server.errors import ServeError
 from server.http_api.asgi import Receive, Send
 from server.http_api.product_copy.answers import (
-    cache_status,
     copy_out,
     end_out,
     event_bytes,
@@ -41,7 +40,7 @@ CANCELLED = "cancelled"
 class CopyEndpoint:
     """The path, as an ASGI application."""
 
-    path = "/v1/product-copy"
+    paths = (("/v1/product-copy", ("POST",)),)
     name = "product_copy"
 
     def __init__(self, service: CopyService, access: AccessLog, keys: Keys, *, max_body_bytes: int) -> None:
@@ -112,7 +111,8 @@ class CopyEndpoint:
 
 
 def _cache_headers(asked: CopyCall) -> tuple[Header, ...]:
-    headers: tuple[Header, ...] = ((b"cache-status", cache_status(asked.provenance, stored=asked.stored)),)
+    status = asked.provenance.cache_status(stored=asked.stored)
+    headers: tuple[Header, ...] = ((b"cache-status", status.encode()),)
     if asked.provenance.outcome == HIT:
         headers += ((b"age", b"%d" % int(asked.provenance.age_s)),)
     return headers
