@@ -13,11 +13,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from build_engines.data.errors import DataError
+from server.encoding.chat_template import ChatTemplate
+from server.errors import InvalidRequest
 
 CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE = "config.json", "generation_config.json", "tokenizer.json"
 TOKENIZER_CONFIG, TEMPLATE_FILE = "tokenizer_config.json", "chat_template.jinja"
@@ -66,17 +66,12 @@ class TextCheckpoint:
             raise DataError(
                 self.folder, "has no chat template", hint="give prompt and answer instead of messages"
             )
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _refuse
         try:
-            text = environment.from_string(self.template).render(
-                messages=[dict(one) for one in messages], add_generation_prompt=True, **self.special
-            )
-        except (TemplateError, ValueError, TypeError) as error:
+            template = ChatTemplate(self.template, self.special)
+            text = template.render([dict(one) for one in messages], (), add_generation_prompt=True)
+        except (InvalidRequest, ValueError) as error:
             raise DataError(
-                self.folder,
-                f"its chat template refuses a conversation: {error}",
-                hint="give messages that it takes",
+                self.folder, str(error), hint="give conversations that its template takes"
             ) from error
         return self.encode_answer(text)
 
@@ -180,7 +175,3 @@ def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(path, "is not a JSON object", hint="fetch the checkpoint again")
     return value
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(message)

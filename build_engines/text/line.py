@@ -56,6 +56,7 @@ LOAD: Stage[Start, LoadTextPart, TextLoadRecord, TextLoaded] = Stage(
         "build_engines.text.sample_pairs",
         "build_engines.data",
         "server.copy_domain",
+        "server.encoding.chat_template",
         "server.pipelines.product_copy.prompt",
     ),
     packages=("tokenizers", "jinja2", "numpy"),
