@@ -199,6 +199,7 @@ class FakeText:
         seen: all requests.
         cached: cached tokens by prompt.
         tokens_a_turn: pace.
+        hangs: whether closing ends no text.
     """
 
     def __init__(self) -> None:
@@ -215,6 +216,7 @@ class FakeText:
         self.cached: dict[tuple[int, ...], int] = {}
         self.tokens_a_turn = 1
         self.closed = False
+        self.hangs = False
         self.why = ""
         self.reload_failures = {"unreadable": 0, "refused": 0}
 
@@ -253,6 +255,8 @@ class FakeText:
 
     async def close(self, drain_s: float) -> None:
         self.closed = True
+        if self.hangs:
+            return
         for generation in list(self.live):
             generation.fail(NotReady("the text engine has stopped"))
 

@@ -280,9 +280,11 @@ async def test_streams_end_within_the_drain_limit() -> None:
     assert refused.value.status_code == 503 and refused.value.response.headers["retry-after"]
 
 
-async def test_streams_that_outlast_the_drain_limit_end_with_the_error_event() -> None:
-    """Whole answers get a 503, streams the error event; then the server is gone."""
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_streams_that_outlast_the_drain_limit_end_with_the_error_event(hangs: bool) -> None:
+    """Whole answers get a 503, streams the error event, also from an engine that hangs; then the server is gone."""
     text = FakeText()
+    text.hangs = hangs
     text.hold_after = 4
     async with serving(text, drain_s=0.1) as server:
         reader, waiting = await server.connect(), await server.connect()
