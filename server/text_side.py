@@ -7,7 +7,6 @@ Units: seconds.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -104,17 +103,19 @@ class TextSide:
         """Begin to write."""
         await self.model.start()
 
-    async def stop(self, drain_s: float) -> None:
+    async def drain(self, drain_s: float) -> None:
         """Refuse new requests, finish those under way within ``drain_s``, end the others with an error.
 
         The errors come before the engine is closed, so that one that hangs keeps nobody waiting for them.
         """
         self.service.stop()
-        began_s = time.monotonic()
         if not await self.service.admission.wait_idle(drain_s):
             self.service.end_all()
             await self.service.admission.wait_idle(LAST_WORDS_S)
-        await self.model.close(max(0.0, drain_s - (time.monotonic() - began_s)))
+
+    async def close(self, drain_s: float) -> None:
+        """Close the engine; whoever else writes with it has ``drain_s`` to end."""
+        await self.model.close(drain_s)
 
     def states(self) -> Iterable[EngineState]:
         """For the metrics."""
