@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -28,6 +29,7 @@ from server.errors import InvalidRequest
 MAX_CHARS = 8 << 20  # of the conversation as a template writes it, and of any string on the way there
 MAX_STEPS = 1_000_000  # about a second; a template makes 5 to 50 a message
 _SHOWN_CHARS = 300
+_FORMAT_SPEC = re.compile(r"\{[^{}]*:")
 # Filters that make much out of a number in the template, and that no chat template was seen to use.
 _LEFT_OUT = (
     "center",
@@ -228,6 +230,12 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise _OverLimit("% on a text")
         return super().call_binop(context, operator, left, right)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None and _FORMAT_SPEC.search(value.__self__):
+            return _no_format_spec
+        return wrapped
+
     def call(self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         _step()
         if isinstance(getattr(__obj, "__self__", None), str):
@@ -237,9 +245,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
 
+def _no_format_spec(*args: Any, **kwargs: Any) -> str:
+    raise _OverLimit("a width in format")
+
+
 def _check_method(name: str, text: str, args: Sequence[Any]) -> None:
-    if name in ("format", "format_map"):
-        raise _OverLimit(f"{name} on a text")
     if name == "replace" and len(args) > 1:
         _check_chars(len(text) + text.count(str(args[0])) * len(str(args[1])))
     for value in args:
