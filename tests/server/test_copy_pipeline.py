@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +29,9 @@ from server.copy_domain import (
 from server.errors import EngineFault, Overloaded, ServeError
 from server.pipelines.product_copy.events import CopyEvent, PartReleased, VariantReleased, events_of
 from server.pipelines.product_copy.pipeline import CopyPipeline
-from tests.server.copy_world import GOOD, KETTLE, PlainRules, PlainTemplates, Scripted, answer
+from server.text_domain import GenerateRequest, TextModelInfo
+from server.text_generator import Sink
+from tests.server.copy_world import GOOD, KETTLE, CharCodec, PlainRules, PlainTemplates, Scripted, answer
 
 ASK = CopyRequest(product=KETTLE)
 LIES = CopyText(
@@ -217,6 +221,41 @@ async def test_what_a_title_may_not_say_is_not_said_by_the_template_either() -> 
     (variant,) = told.variants
     assert variant.text.headline == "Product details"
     assert not variant.claims
+
+
+class _ChatCodec(CharCodec):
+    def encode_chat(self, messages: Sequence[Any], **_: Any) -> list[int]:
+        return self.encode(json.dumps(list(messages)))
+
+
+class _Elsewhere(Scripted):
+    """Takes turns, and no answer begun."""
+
+    def __init__(self, texts: Any) -> None:
+        super().__init__(texts)
+        self.codec = _ChatCodec()
+        self.turns: list[list[dict[str, str]]] = []
+
+    def info(self) -> TextModelInfo:
+        return replace(super().info(), counts_tokens=False)
+
+    def submit(self, request: GenerateRequest, sink: Sink) -> Any:
+        self.turns.append(json.loads(self.codec.decode(request.prompt_ids)))
+        return super().submit(request, sink)
+
+
+async def test_an_engine_elsewhere_is_asked_for_a_part_by_a_turn_of_conversation() -> None:
+    """What its server gets is a conversation that it can lay out itself, and an object to answer with."""
+    texts = iter([answer(LIES), '{"text": "A kettle by Brimora"}', '{"text": "It is black."}'])
+    model = _Elsewhere(lambda *_: next(texts, '{"text": "By Brimora"}'))
+    told, _ = await write(model)
+
+    assert told.variants[0].text.headline == "A kettle by Brimora"
+    assert told.variants[0].text.description == "It is black."
+    assert [turn["role"] for turn in model.turns[0]] == ["system", "user"]
+    assert [turn["role"] for turn in model.turns[1]] == ["system", "user", "assistant", "user"]
+    assert model.turns[2][3]["content"].startswith("Write another description for this copy")
+    assert json.loads(model.turns[2][2]["content"])["headline"] == "A kettle by Brimora"
 
 
 _words = st.lists(

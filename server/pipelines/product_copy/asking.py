@@ -10,12 +10,13 @@ Units: tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 
 from server.copy_domain import CopyRequest, CopyText, Language
 from server.errors import InvalidRequest
 from server.pipelines.product_copy.parts import answer_so_far
-from server.pipelines.product_copy.prompt import CHAT_RULES, copy_prompt, copy_schema
+from server.pipelines.product_copy.prompt import CHAT_RULES, copy_prompt, copy_schema, copy_target
 from server.text_domain import Constraint, ConstraintKind, GenerateRequest, SamplingParams, TextModelInfo
 from server.text_generator import TextCodec
 
@@ -26,6 +27,10 @@ TOP_P = 0.9
 MIN_ANSWER_TOKENS = 48
 _TOKENS_PER_CHAR = {Language.EN: 0.45, Language.ZH: 1.6}
 _TOKENS_PER_WORD = {Language.EN: 3.0, Language.ZH: 2.0}
+_AGAIN = (
+    "Write another {name} for this copy, of at most {chars} characters, that states only what the record says. "
+    'Answer with one JSON object: {{"text": "..."}}'
+)
 _FRAME_TOKENS = 40  # keys, quotes and brackets
 
 
@@ -36,7 +41,8 @@ class Asking:
     Attributes:
         prompt_ids: of the prompt.
         max_context: tokens of prompt and answer together.
-        deadline_at_s: of the whole request, on the monotonic clock.
+        counts_tokens: see ``TextModelInfo``.
+        deadline_at_s, arrived_at_s: of the whole request, on the monotonic clock.
         priority, tenant: see ``GenerateRequest``.
     """
 
@@ -45,6 +51,7 @@ class Asking:
     max_context: int
     counts_tokens: bool
     deadline_at_s: float
+    arrived_at_s: float
     priority: int
     tenant: str
 
@@ -53,7 +60,8 @@ class Asking:
         limits = self.request.limits
         chars = limits.headline_chars + limits.description_chars + limits.bullets * limits.bullet_chars
         constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=copy_schema(limits))
-        return self._ask(self.prompt_ids, chars, constraint, self._seed(variant, "", 0), TEMPERATURES[0])
+        asked = self._ask(self.prompt_ids, chars, constraint, self._seed(variant, "", 0), TEMPERATURES[0])
+        return replace(asked, arrived_at_s=self.arrived_at_s)
 
     def again(
         self, codec: TextCodec, variant: int, name: str, standing: CopyText, attempt: int, chars: int
@@ -68,13 +76,20 @@ class Asking:
             attempt: 1 is the first repetition.
             chars: how long it may be.
         """
+        temperature = TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)]
+        seed = self._seed(variant, name, attempt)
+        chars = max(1, chars)
+        if not self.counts_tokens:  # an engine elsewhere takes turns, and no answer begun
+            told = _AGAIN.format(name=name.partition("[")[0].removesuffix("s"), chars=chars)
+            turns = [*_messages(self.request), {"role": "assistant", "content": copy_target(standing)}]
+            ids = codec.encode_chat([*turns, {"role": "user", "content": told}])
+            constraint = Constraint(kind=ConstraintKind.JSON_SCHEMA, text=_text_schema(chars))
+            return self._ask(tuple(ids), chars, constraint, seed, temperature)
         so_far, opening = answer_so_far(standing, name)
         begun = codec.encode(so_far, add_special_tokens=False)
         # No escapes: a quote inside is not worth the ways in which it can be cut off.
-        string = rf'[^"\\\x00-\x1f]{{1,{max(1, chars)}}}"'
+        string = rf'[^"\\\x00-\x1f]{{1,{chars}}}"'
         constraint = Constraint(kind=ConstraintKind.REGEX, text=opening.replace("[", r"\[") + string)
-        temperature = TEMPERATURES[min(attempt, len(TEMPERATURES) - 1)]
-        seed = self._seed(variant, name, attempt)
         return self._ask((*self.prompt_ids, *begun), chars, constraint, seed, temperature)
 
     def _ask(
@@ -111,12 +126,10 @@ def prompt_tokens(codec: TextCodec, info: TextModelInfo, request: CopyRequest) -
     Raises:
         InvalidRequest: it leaves no room for an answer; says both numbers.
     """
-    prompt = copy_prompt(request)
-    messages = ({"role": "system", "content": CHAT_RULES}, {"role": "user", "content": prompt})
     try:
-        ids = codec.encode_chat(messages)
+        ids = codec.encode_chat(_messages(request))
     except InvalidRequest:  # no template, or none for a system message
-        ids = codec.encode(prompt)
+        ids = codec.encode(copy_prompt(request))
     if info.counts_tokens and len(ids) + MIN_ANSWER_TOKENS > info.max_context:
         raise InvalidRequest(
             f"the product's record takes {len(ids)} tokens, and {info.name} has room for {info.max_context} with the "
@@ -125,3 +138,30 @@ def prompt_tokens(codec: TextCodec, info: TextModelInfo, request: CopyRequest) -
             limit=f"{info.max_context - MIN_ANSWER_TOKENS} tokens",
         )
     return tuple(ids)
+
+
+def text_written_again(text: str) -> str:
+    """The part in what was written for ``Asking.again``; empty when there is none."""
+    try:
+        told = json.loads(text)
+    except ValueError:  # cut off, or talk around it
+        _, opened, rest = text.partition('"')
+        return rest.partition('"')[0] if opened else ""
+    if isinstance(told, dict):
+        told = told.get("text", "")
+    return told if isinstance(told, str) else ""
+
+
+def _messages(request: CopyRequest) -> list[dict[str, str]]:
+    return [{"role": "system", "content": CHAT_RULES}, {"role": "user", "content": copy_prompt(request)}]
+
+
+def _text_schema(chars: int) -> str:
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": {"text": {"type": "string", "minLength": 1, "maxLength": chars}},
+            "required": ["text"],
+            "additionalProperties": False,
+        }
+    )

@@ -188,6 +188,7 @@ class _Job:
             max_context=info.max_context,
             counts_tokens=info.counts_tokens,
             deadline_at_s=self._deadline_at_s - MARGIN_S,
+            arrived_at_s=self._began_s,
             priority=self._priority,
             tenant=self._tenant,
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.copy_domain import Effort
-from server.pipelines.product_copy.asking import Asking
+from server.pipelines.product_copy.asking import Asking, text_written_again
 from server.pipelines.product_copy.draft import BULLETS, Draft, Judged
 from server.pipelines.product_copy.events import Emit, PartReleased
 from server.pipelines.product_copy.parts import PartReader
@@ -173,8 +173,7 @@ class VariantWriter:
                 text = "".join([piece async for piece in stream])
         finally:
             self._spent.add(stream)
-        _, opened, rest = text.partition('"')
-        return rest.partition('"')[0] if opened else ""
+        return text_written_again(text)
 
     def _release(self, name: str, judged: Judged, effort: Effort) -> None:
         self._draft.release(name, judged, effort)
