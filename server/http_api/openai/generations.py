@@ -16,7 +16,7 @@ from server.http_api.openai.prompts import TextPrompts
 from server.text_domain import Finished, GenerateRequest, Usage
 from server.text_generator import TextCodec, TextGenerator
 
-LONG_CHARS = 8192  # prompts longer than this become tokens on another thread
+LONG_CHARS = 1024  # prompts longer than this become tokens on another thread
 
 
 async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ...]], TextCodec]:
