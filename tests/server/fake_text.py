@@ -46,6 +46,7 @@ class ByteCodec:
 
     def __init__(self) -> None:
         self.template_error: ServeError | None = None
+        self.shows_tools = True
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
@@ -59,7 +60,9 @@ class ByteCodec:
     ) -> list[int]:
         if self.template_error is not None:
             raise self.template_error
-        out: list[int] = [BEGIN, *json.dumps(list(tools)).encode(), END] if tools else []
+        out: list[int] = []
+        if tools and self.shows_tools:
+            out = [BEGIN, *b"write <tool_call>\n...\n</tool_call>", *json.dumps(list(tools)).encode(), END]
         for message in messages:
             content = json.dumps(message["tool_calls"]) if message.get("tool_calls") else message["content"]
             out += [BEGIN, *f"{message['role']}\n{content}".encode(), END]

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import llguidance
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,6 +163,21 @@ async def test_a_conversation_with_calls_goes_on() -> None:
         '"arguments": {"text": "x"}' in prompt and '"name": "find"' in prompt and '"name": "stock"' in prompt
     )
     assert answer.choices[0].finish_reason == "stop"
+
+
+async def test_a_template_without_tools_refuses_them() -> None:
+    """Tools that the model never sees are a 422 and not a silence; without them, or with none, it answers."""
+    text = FakeText()
+    text.codec.shows_tools = False
+    async with serving(text) as server, server.client() as client:
+        with pytest.raises(openai.UnprocessableEntityError) as caught:
+            await client.chat.completions.create(model="writer", messages=MESSAGES, tools=TOOLS)
+        without = await client.chat.completions.create(
+            model="writer", messages=MESSAGES, tools=TOOLS, tool_choice="none"
+        )
+
+    assert caught.value.param == "tools" and "chat template" in caught.value.message
+    assert without.choices[0].message.content == "echo: a blue mug"
 
 
 async def test_tools_are_not_shown_where_none_is_wanted() -> None:

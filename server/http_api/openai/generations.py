@@ -12,7 +12,8 @@ from dataclasses import replace
 from server.errors import InvalidRequest
 from server.http_api.openai.answers import CachedOut, UsageOut
 from server.http_api.openai.jobs import Job
-from server.http_api.openai.prompts import TextPrompts
+from server.http_api.openai.prompts import ChatPrompt, TextPrompts
+from server.http_api.openai.tool_calls import CLOSE, OPEN
 from server.text_domain import Finished, GenerateRequest, Usage
 from server.text_generator import TextCodec, TextGenerator
 
@@ -23,7 +24,8 @@ async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ..
     """The tokens of a job's prompts, and the codec that made them; long prompts are encoded on another thread.
 
     Raises:
-        InvalidRequest: the template refuses the conversation, or the prompt is of tokens that nobody here knows.
+        InvalidRequest: the template refuses the conversation, or shows no tools where there are some, or the prompt is of
+            tokens that nobody here knows.
     """
     if isinstance(job.prompt, TextPrompts) and not generator.info().counts_tokens:
         job.prompt.refuse_ids()
@@ -34,7 +36,10 @@ async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ..
         else:
             prompts = job.prompt.encode(codec)
         if generator.codec is codec:  # else another version has come meanwhile, maybe with other tokens
-            return prompts, codec
+            break
+    if isinstance(job.prompt, ChatPrompt) and job.prompt.tools and generator.info().counts_tokens:
+        _check_tools(prompts[0], codec)
+    return prompts, codec
 
 
 def requests(
@@ -80,6 +85,16 @@ def requests(
         )
         requests += _choices(request, asked.n)
     return requests
+
+
+def _check_tools(prompt: tuple[int, ...], codec: TextCodec) -> None:
+    if OPEN not in codec.decode(prompt, skip_special_tokens=False):
+        raise InvalidRequest(
+            f"tools are given, but this model's chat template does not say how to call them as {OPEN}...{CLOSE}, the form "
+            "that is read here; leave them out, or set tool_choice to none",
+            field="tools",
+            limit="none",
+        )
 
 
 def _choices(request: GenerateRequest, n: int) -> list[GenerateRequest]:
