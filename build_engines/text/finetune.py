@@ -19,8 +19,7 @@ from torch import nn
 from build_engines.errors import BuildError
 from build_engines.stage import Work
 from build_engines.text.checkpoint import CONFIG_FILE, TEXT_FILES
-from build_engines.text.load import pairs_path
-from build_engines.text.pair_files import load_pairs
+from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.records import FinetuneRecord, LossRow
 from build_engines.text.states import TextLoaded
 from build_engines.text.tuning import LossPoint, TuningDiverged, heldout_loss, tune

@@ -19,7 +19,8 @@ from build_engines.text.tuning_parts import TuningConfig
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
-_PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_files", "build_engines.text.load")
+_PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
+_TEMPLATE = ("build_engines.data.errors", "server.encoding.chat_template")
 _LEARNING = ("build_engines.text.finetune", "build_engines.text.tuning", "build_engines.text.batches")
 
 
@@ -52,11 +53,10 @@ LOAD: Stage[Start, LoadTextPart, TextLoadRecord, TextLoaded] = Stage(
     state=lambda start, output, record: TextLoaded(output=output, record=record),
     code=(
         *_PAIRS,
-        "build_engines.text.checkpoint",
-        "build_engines.text.sample_pairs",
+        *_TEMPLATE,
+        *(f"build_engines.text.{name}" for name in ("load", "pair_files", "sample_pairs")),
         "build_engines.data",
         "server.copy_domain",
-        "server.encoding.chat_template",
         "server.pipelines.product_copy.prompt",
     ),
     packages=("tokenizers", "jinja2", "numpy"),
@@ -67,7 +67,7 @@ FINETUNE: Stage[TextLoaded, TuningConfig | None, FinetuneRecord, Tuned] = Stage(
     run=_finetune,
     record=FinetuneRecord,
     state=lambda loaded, output, record: Tuned(loaded=loaded, output=output, record=record),
-    code=(*_PAIRS, *_LEARNING, "build_engines.text.line", "build_engines.models.training"),
+    code=(*_PAIRS, *_LEARNING, "build_engines.text.line", "build_engines.models.bfloat16"),
     packages=("torch", "transformers", "peft", "safetensors"),
 )
 PACKAGE: Stage[Tuned, PackagePart, PackageRecord, Packaged] = Stage(
@@ -93,7 +93,7 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
         "build_engines.gate",
         "build_engines.speed",
         "build_engines.models.causal",
-        "build_engines.models.training",
+        "build_engines.models.bfloat16",
         "server.engines",
         "server.artifacts",
         "server.pipelines.text_golden",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from build_engines.data.copy_corpus import CORPUS_VERSION
 from build_engines.data.errors import DataError
 from build_engines.stage import Work
 from build_engines.states import Start
 from build_engines.text.checkpoint import TextCheckpoint, checkpoint_files, open_checkpoint
-from build_engines.text.pair_files import read_pairs, save_pairs
+from build_engines.text.pair_arrays import pairs_path, save_pairs
+from build_engines.text.pair_files import read_pairs
 from build_engines.text.pairs import EncodedPair, TextPair, encode_pairs
 from build_engines.text.recipe_parts import LoadTextPart, TextDataPart, TextSplitPart
 from build_engines.text.records import TextLoadRecord
@@ -54,7 +54,7 @@ def run(start: Start, part: LoadTextPart, work: Work) -> TextLoadRecord:
             hint=f"give more pairs, or larger shares in [split] ({MIN_GATE_PAIRS} and 1 are needed)",
         )
     for name, kept in sides.items():
-        save_pairs(work.folder / f"{name}.npz", kept)
+        save_pairs(pairs_path(work.folder, name), kept)
     notes.append(", ".join(f"{name} {len(kept)}" for name, kept in sides.items()) + " pairs")
     for note in notes:
         work.progress.say(f"  {note}")
@@ -114,8 +114,3 @@ def _divided(
 def _place(group: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}/{group}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def pairs_path(folder: Path, side: str) -> Path:
-    """Where a side of the split lies in the stage's folder."""
-    return folder / f"{side}.npz"

@@ -15,8 +15,7 @@ import numpy as np
 from build_engines.models.causal.options import Ids, TextOptions
 from build_engines.models.causal.package import TextPackage, package_text
 from build_engines.stage import Work
-from build_engines.text.load import pairs_path
-from build_engines.text.pair_files import load_pairs
+from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import PackagePart
 from build_engines.text.records import PackagedRecord, PackageRecord

@@ -1,4 +1,4 @@
-"""A shop's JSON lines as pairs, and pairs as arrays on disk.
+"""A shop's JSON lines as pairs.
 
 A line is one of
 
@@ -13,15 +13,13 @@ A record and its copy become exactly what ``/v1/product-copy`` asks of the model
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from build_engines.data.bad_rows import EXAMPLES, BadRow, BadRowPolicy
 from build_engines.data.errors import DataError
-from build_engines.text.pairs import EncodedPair, TextPair
+from build_engines.text.pairs import TextPair
 from server.copy_domain import Channel, CopyRequest, CopyText, Language, Tone
 from server.pipelines.product_copy.prompt import CHAT_RULES, copy_prompt, copy_target, record_from_mapping
 
@@ -58,29 +56,6 @@ def read_pairs(path: Path, policy: BadRowPolicy, *, chat: bool) -> tuple[list[Te
     if not pairs:
         raise DataError(path, "holds no pairs", hint=f"give one JSON object a line, with {_FORMS}")
     return pairs, len(bad)
-
-
-def save_pairs(path: Path, pairs: Sequence[EncodedPair]) -> None:
-    """Write pairs as one ``.npz``."""
-    ids = np.concatenate([pair.ids for pair in pairs]) if pairs else np.zeros(0, np.int64)
-    np.savez(
-        path,
-        ids=ids.astype(np.int32),
-        lengths=np.array([len(pair.ids) for pair in pairs], np.int64),
-        prompt_tokens=np.array([pair.prompt_tokens for pair in pairs], np.int64),
-    )
-
-
-def load_pairs(path: Path) -> list[EncodedPair]:
-    """Read what ``save_pairs`` wrote."""
-    with np.load(path) as file:
-        ids, lengths = file["ids"].astype(np.int64), file["lengths"]
-        prompts = file["prompt_tokens"].tolist()
-    ends = np.cumsum(lengths)
-    return [
-        EncodedPair(ids=ids[start:end], prompt_tokens=prompt)
-        for start, end, prompt in zip((ends - lengths).tolist(), ends.tolist(), prompts, strict=True)
-    ]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

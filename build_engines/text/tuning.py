@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from build_engines.models.training import fast_bfloat16
+from build_engines.models.bfloat16 import fast_bfloat16
 from build_engines.text.batches import Plan, answer_loss, padded, plan_epoch
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.tuning_parts import TuningConfig

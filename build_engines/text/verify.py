@@ -30,9 +30,8 @@ from build_engines.text.evidence import (
     perplexity_evidence,
     token_counts_scores,
 )
-from build_engines.text.load import pairs_path
 from build_engines.text.package import CANDIDATE, PARENT
-from build_engines.text.pair_files import load_pairs
+from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import TextGatePart, VerifyTextPart
 from build_engines.text.records import PackagedRecord, Sample, TextVerifyRecord

@@ -22,7 +22,8 @@ from build_engines.stage import Work
 from build_engines.states import Output
 from build_engines.text import finetune
 from build_engines.text.batches import answer_loss, padded, plan_epoch
-from build_engines.text.pair_files import load_pairs, read_pairs, save_pairs
+from build_engines.text.pair_arrays import load_pairs, save_pairs
+from build_engines.text.pair_files import read_pairs
 from build_engines.text.records import FinetuneRecord, TextLoadRecord
 from build_engines.text.states import TextLoaded
 from build_engines.text.tuning import LossPoint, TuningDiverged, heldout_loss, tune
