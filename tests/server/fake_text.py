@@ -47,6 +47,7 @@ class ByteCodec:
     def __init__(self) -> None:
         self.template_error: ServeError | None = None
         self.shows_tools = True
+        self.tool_words = b"write <tool_call>\n...\n</tool_call>"
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
@@ -62,7 +63,7 @@ class ByteCodec:
             raise self.template_error
         out: list[int] = []
         if tools and self.shows_tools:
-            out = [BEGIN, *b"write <tool_call>\n...\n</tool_call>", *json.dumps(list(tools)).encode(), END]
+            out = [BEGIN, *self.tool_words, *json.dumps(list(tools)).encode(), END]
         for message in messages:
             content = json.dumps(message["tool_calls"]) if message.get("tool_calls") else message["content"]
             out += [BEGIN, *f"{message['role']}\n{content}".encode(), END]

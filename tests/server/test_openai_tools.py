@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from server.http_api.openai.shapes import ChosenFunctionIn, FunctionIn, ToolChoiceIn, ToolIn
 from server.http_api.openai.tool_calls import CallArguments, CallStart, Content, Piece, ToolCallParser
-from server.http_api.openai.tools import tool_use
+from server.http_api.openai.tools import CallForm, tool_use
 from server.text_domain import Constraint, ConstraintKind
 from tests.server.fake_text import FakeText
 from tests.server.text_serving import MESSAGES, serving
@@ -201,6 +201,59 @@ FORM = Constraint(
 ONE_STOCK = '<tool_call>\n{"name": "stock", "arguments": {"x": 1}}\n</tool_call>'
 
 
+PLAIN = '{"name": "find", "parameters": {"text": "a"}}'
+PLAIN_WORDS = (
+    b'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.'
+)
+
+
+async def test_calls_in_llamas_form_reach_the_client_parsed() -> None:
+    """One object that names a tool is a call; other objects and other texts are content; whole and streamed."""
+    text = FakeText()
+    text.codec.tool_words = PLAIN_WORDS
+    found = []
+    async with serving(text) as server, server.client() as client:
+        for said in (
+            PLAIN,
+            "<|python_tag|>" + PLAIN,
+            '{"name": "other"}',
+            '{"a": 1}',
+            "a {mug}",
+            '{"name": "find"',
+        ):
+            text.script = lambda _, said=said: said  # type: ignore[misc]
+            whole = await client.chat.completions.create(model="writer", messages=MESSAGES, tools=TOOLS)
+            async with client.chat.completions.stream(
+                model="writer", messages=MESSAGES, tools=TOOLS
+            ) as stream:
+                streamed = await stream.get_final_completion()
+            for answer in (whole, streamed):
+                message: Any = answer.choices[0].message
+                calls = [
+                    (call.function.name, json.loads(call.function.arguments))
+                    for call in message.tool_calls or ()
+                ]
+                found.append((message.content or "", calls, answer.choices[0].finish_reason))
+
+    call = ("", [("find", {"text": "a"})], "tool_calls")
+    contents = [
+        ('{"name": "other"}', [], "stop"),
+        ('{"a": 1}', [], "stop"),
+        ("a {mug}", [], "stop"),
+        ('{"name": "find"', [], "stop"),
+    ]
+    assert found[::2] == found[1::2] == [call, call, *contents]
+
+
+def test_the_grammar_knows_llamas_form() -> None:
+    """Required: one object with parameters; with a form: that or the form."""
+    required = tool_use([FIND, STOCK], "required", parallel=True, form=None).constraint(CallForm.PLAIN)
+    either = tool_use([FIND, STOCK], "auto", parallel=True, form=FORM).constraint(CallForm.PLAIN)
+
+    assert accepts(required, PLAIN) and not accepts(required, ONE) and not accepts(required, "hello")
+    assert accepts(either, PLAIN) and accepts(either, '{"a": 1}') and not accepts(either, "hello")
+
+
 def accepts(constraint: Constraint | None, text: str) -> bool:
     """Whether llguidance lets this text through to its end."""
     assert constraint is not None and constraint.kind is ConstraintKind.LARK
@@ -230,6 +283,7 @@ def test_the_grammar_lets_through_what_was_asked_for(
     """llguidance itself takes the calls that are wanted, and nothing else."""
     use = tool_use([FIND, STOCK], choice, parallel=parallel, form=form)
 
-    assert [text for text in good if not accepts(use.constraint, text)] == []
-    assert [text for text in bad if accepts(use.constraint, text)] == []
+    constraint = use.constraint(CallForm.MARKED)
+    assert [text for text in good if not accepts(constraint, text)] == []
+    assert [text for text in bad if accepts(constraint, text)] == []
     assert all(parse([text])[1] for text in good if "tool_call" in text)

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from server.errors import InvalidRequest
 from server.http_api.openai.answers import CachedOut, UsageOut
-from server.http_api.openai.jobs import Job
-from server.http_api.openai.prompts import ChatPrompt, TextPrompts
-from server.http_api.openai.tool_calls import CLOSE, OPEN
+from server.http_api.openai.jobs import ChatJob, Job
+from server.http_api.openai.prompts import TextPrompts
+from server.http_api.openai.tools import call_form
 from server.text_domain import Finished, GenerateRequest, Usage
 from server.text_generator import TextCodec, TextGenerator
 
@@ -37,8 +37,16 @@ async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ..
             prompts = job.prompt.encode(codec)
         if generator.codec is codec:  # else another version has come meanwhile, maybe with other tokens
             break
-    if isinstance(job.prompt, ChatPrompt) and job.prompt.tools and generator.info().counts_tokens:
-        _check_tools(prompts[0], codec)
+    if isinstance(job, ChatJob) and job.tools.parse and generator.info().counts_tokens:
+        form = call_form(codec.decode(prompts[0], skip_special_tokens=False))
+        if form is None:
+            raise InvalidRequest(
+                "tools are given, but this model's chat template says nothing of calls, or asks for a form of them that is "
+                "not known here; leave them out, or set tool_choice to none",
+                field="tools",
+                limit="none",
+            )
+        job.calls_as(form)
     return prompts, codec
 
 
@@ -85,16 +93,6 @@ def requests(
         )
         requests += _choices(request, asked.n)
     return requests
-
-
-def _check_tools(prompt: tuple[int, ...], codec: TextCodec) -> None:
-    if OPEN not in codec.decode(prompt, skip_special_tokens=False):
-        raise InvalidRequest(
-            f"tools are given, but this model's chat template does not say how to call them as {OPEN}...{CLOSE}, the form "
-            "that is read here; leave them out, or set tool_choice to none",
-            field="tools",
-            limit="none",
-        )
 
 
 def _choices(request: GenerateRequest, n: int) -> list[GenerateRequest]:

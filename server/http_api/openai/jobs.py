@@ -13,10 +13,12 @@ from server.errors import InvalidRequest
 from server.http_api.openai.answers import ChatChunkOut, ChatOut, CompletionOut, UsageOut
 from server.http_api.openai.asked import MAX_TOP_LOGPROBS, Asked, asked, whole
 from server.http_api.openai.decoding import decode
+from server.http_api.openai.plain_calls import PlainCallParser
 from server.http_api.openai.prompts import ChatPrompt, TextPrompts, chat_messages, text_prompts
 from server.http_api.openai.shapes import ChatIn, CompletionIn
-from server.http_api.openai.tools import ToolUse, tool_use
-from server.http_api.openai.writers import ChatWriter, ChoiceWriter, CompletionWriter
+from server.http_api.openai.tool_calls import ToolCallParser
+from server.http_api.openai.tools import CallForm, ToolUse, tool_use
+from server.http_api.openai.writers import CallParser, ChatWriter, ChoiceWriter, CompletionWriter
 from server.text_generator import TextCodec
 from server.text_service import TextRequestLimits
 
@@ -81,18 +83,27 @@ class ChatJob:
             parallel=given.parallel_tool_calls is not False,
             form=shared.constraint,
         )
-        self.asked = replace(shared, constraint=self.tools.constraint)
+        self.asked = shared
+        self.calls_as(CallForm.MARKED)
         messages, chars = chat_messages(given.messages)
         chars += sum(len(str(tool)) for tool in self.tools.shown)
         self.prompt: ChatPrompt | TextPrompts = ChatPrompt(messages, self.tools.shown, chars)
 
+    def calls_as(self, form: CallForm) -> None:
+        """Expect calls in this form, which is known once the template has written the prompt."""
+        self._form = form
+        self.asked = replace(self.asked, constraint=self.tools.constraint(form))
+
     def writer(self, index: int, codec: TextCodec) -> ChatWriter:
         """For one message."""
+        parser: CallParser | None = None
+        if self.tools.parse:
+            marked = self._form is CallForm.MARKED
+            parser = ToolCallParser(single=self.tools.single) if marked else PlainCallParser(self.tools.names)
         return ChatWriter(
             index,
             codec,
-            tools=self.tools.parse,
-            single=self.tools.single,
+            parser,
             with_logprobs=self.asked.sampling.top_logprobs is not None,
             keep=not self.asked.stream,
         )

@@ -1,7 +1,9 @@
 r"""Tools: what may be called, and the grammar that makes a model call one.
 
-Calls are written as Qwen and Hermes models write them, ``<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>``;
-``tool_calls.py`` reads them back. The grammar is Lark in llguidance's dialect, whose ``%json`` takes a JSON schema.
+Two forms of calls are known, and a model's own template says which is its: that of Qwen and Hermes models,
+``<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>``, read back by ``tool_calls.py``; and that of Llama 3,
+``{"name": ..., "parameters": {...}}`` as the whole text, read back by ``plain_calls.py``. The grammar is Lark in llguidance's
+dialect, whose ``%json`` takes a JSON schema.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -19,7 +22,22 @@ from server.http_api.openai.tool_calls import CLOSE, OPEN
 from server.text_domain import Constraint, ConstraintKind
 
 MAX_TOOLS = 128
+PLAIN_SIGN = '{"name": function name, "parameters":'  # of the sentence in Llama 3's templates
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class CallForm(StrEnum):
+    """How a model writes calls."""
+
+    MARKED = "marked"
+    PLAIN = "plain"
+
+
+def call_form(prompt: str) -> CallForm | None:
+    """The form that a prompt with tools asks the model for; None where it asks for none that is known here."""
+    if OPEN in prompt:
+        return CallForm.MARKED
+    return CallForm.PLAIN if PLAIN_SIGN in prompt else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +48,30 @@ class ToolUse:
         shown: tools as the template gets them.
         parse: whether calls are looked for in the text.
         single: whether only one call is wanted.
-        constraint: makes the model call, or, with a form for the text, keeps it to one of both.
+        text: constraint of the text itself.
+        must: the tools of which the model has to call one; empty: it may answer.
+        tools: all that it may call.
     """
 
     shown: tuple[dict[str, Any], ...] = ()
     parse: bool = False
     single: bool = False
-    constraint: Constraint | None = None
+    text: Constraint | None = None
+    must: tuple[ToolIn, ...] = ()
+    tools: tuple[ToolIn, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what may be called."""
+        return tuple(tool.function.name for tool in self.tools)
+
+    def constraint(self, form: CallForm) -> Constraint | None:
+        """Makes the model call, or, where the text has a form, keeps it to one of both."""
+        if self.must:
+            return _grammar(self.must, self.single, None, form)
+        if self.parse and self.text is not None:
+            return _grammar(self.tools, self.single, self.text, form)
+        return self.text
 
 
 def tool_use(
@@ -81,23 +116,24 @@ def tool_use(
             "tool_choice is required, but there are no tools", field="tool_choice", limit="tools"
         )
     if choice == "none" or not tools:
-        return ToolUse(constraint=form)
+        return ToolUse(text=form)
     shown = tuple(_shown(tool) for tool in tools)
     must = choice == "required" or isinstance(choice, ToolChoiceIn)
     single = not parallel or isinstance(choice, ToolChoiceIn)
-    if must:
-        constraint: Constraint | None = _grammar(chosen, single, None)
-    elif form is not None:
-        if form.kind is not ConstraintKind.JSON_SCHEMA:
-            raise InvalidRequest(
-                "tools go with a JSON form only; leave out tools, or set tool_choice to none",
-                field="structured_outputs",
-                limit="json",
-            )
-        constraint = _grammar(chosen, single, form)
-    else:
-        constraint = None
-    return ToolUse(shown=shown, parse=True, single=single, constraint=constraint)
+    if not must and form is not None and form.kind is not ConstraintKind.JSON_SCHEMA:
+        raise InvalidRequest(
+            "tools go with a JSON form only; leave out tools, or set tool_choice to none",
+            field="structured_outputs",
+            limit="json",
+        )
+    return ToolUse(
+        shown=shown,
+        parse=True,
+        single=single,
+        text=form,
+        must=tuple(chosen) if must else (),
+        tools=tuple(tools),
+    )
 
 
 def _check(tools: Sequence[ToolIn]) -> None:
@@ -135,26 +171,28 @@ def _shown(tool: ToolIn) -> dict[str, Any]:
     return {"type": "function", "function": shown}
 
 
-def _grammar(tools: Sequence[ToolIn], single: bool, form: Constraint | None) -> Constraint:
-    lines = [f"call: {_quoted(OPEN + chr(10))} body {_quoted(chr(10) + CLOSE)}"]
+def _grammar(tools: Sequence[ToolIn], single: bool, text: Constraint | None, form: CallForm) -> Constraint:
+    marked = form is CallForm.MARKED
+    lines = [f"call: {_quoted(OPEN + chr(10))} body {_quoted(chr(10) + CLOSE)}" if marked else "call: body"]
+    arguments = "arguments" if marked else "parameters"
     bodies = []
     for tool in tools:
         schema = {
             "type": "object",
             "properties": {
                 "name": {"const": tool.function.name},
-                "arguments": tool.function.parameters or {"type": "object"},
+                arguments: tool.function.parameters or {"type": "object"},
             },
-            "required": ["name", "arguments"],
+            "required": ["name", arguments],
             "additionalProperties": False,
         }
         bodies.append(f"%json {_line(schema)}")
     lines.append("body: " + "\n    | ".join(bodies))
-    calls = "call" if single else 'call ("\\n" call)*'
-    if form is None:
+    calls = "call" if single or not marked else 'call ("\\n" call)*'
+    if text is None:
         lines.insert(0, f"start: {calls}")
     else:
-        lines.insert(0, f"start: calls | text\ncalls: {calls}\ntext: %json {form.text}")
+        lines.insert(0, f"start: calls | text\ncalls: {calls}\ntext: %json {text.text}")
     return Constraint(kind=ConstraintKind.LARK, text="\n".join(lines))
 
 

@@ -23,7 +23,7 @@ from server.http_api.openai.answers import (
     chat_logprobs,
     logprobs,
 )
-from server.http_api.openai.tool_calls import CallArguments, CallStart, Piece, ToolCallParser
+from server.http_api.openai.tool_calls import CallArguments, CallStart, Piece
 from server.http_api.openai.tool_calls import Content as Text
 from server.request_ids import new_request_id
 from server.text_domain import Chunk, FinishReason, TokenLogprob
@@ -46,25 +46,42 @@ class ChoiceWriter(Protocol):
         ...
 
 
+class CallParser(Protocol):
+    """Finds calls in a text that comes in pieces.
+
+    Attributes:
+        calls: how many have begun.
+    """
+
+    calls: int
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is certain after some more text."""
+        ...
+
+    def finish(self) -> list[Piece]:
+        """What is left at the end of the text."""
+        ...
+
+
 class ChatWriter:
     """One message."""
 
     def __init__(
-        self, index: int, codec: TextCodec, *, tools: bool, single: bool, with_logprobs: bool, keep: bool
+        self, index: int, codec: TextCodec, parser: CallParser | None, *, with_logprobs: bool, keep: bool
     ) -> None:
         """Begin.
 
         Args:
             index: of the choice.
             codec: of the model.
-            tools: whether tool calls are looked for.
-            single: whether only the first is wanted.
+            parser: finds tool calls; None: there are none.
             with_logprobs: whether they are told.
             keep: whether ``whole`` will be asked for.
         """
         self._index = index
         self._codec = codec
-        self._parser = ToolCallParser(single=single) if tools else None
+        self._parser = parser
         self._with_logprobs = with_logprobs
         self._keep = keep
         self._begun = False
