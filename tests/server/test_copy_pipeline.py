@@ -223,6 +223,30 @@ async def test_what_a_title_may_not_say_is_not_said_by_the_template_either() -> 
     assert not variant.claims
 
 
+async def test_a_text_that_the_rules_fail_to_shorten_is_not_released() -> None:
+    """Lengths are held by what releases, not by the good will of what cuts."""
+
+    class Careless(PlainRules):
+        def open(self, request: CopyRequest) -> Any:
+            check = super().open(request)
+            check.shortened = lambda part, text, **_: text  # type: ignore[method-assign]
+            return check
+
+    long = CopyText(
+        headline="kettle " * 30, description="A black kettle.", bullets=("kettle " * 40, "2200 W")
+    )
+    pipeline = CopyPipeline(
+        Scripted(lambda prompt, part, attempt: "a " * 90 if part else answer(long)),
+        Careless(),
+        PlainTemplates(),
+    )
+    told = await pipeline.write(ASK, emit=lambda _: None)
+    pipeline.close()
+
+    assert told.variants[0].text.headline == KETTLE.title
+    assert told.variants[0].text.bullets == ("2200 W",)
+
+
 class _ChatCodec(CharCodec):
     def encode_chat(self, messages: Sequence[Any], **_: Any) -> list[int]:
         return self.encode(json.dumps(list(messages)))
