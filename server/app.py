@@ -333,8 +333,14 @@ class Application:
             "vitrine_reload_failures",
             "Published versions that were not taken up; the one before goes on serving.",
             "reason",
-            lambda: self.model.reload_failures,
+            self._reload_failures,
         )
+
+    def _reload_failures(self) -> dict[str, int]:
+        total = dict(self.model.reload_failures)
+        for reason, count in self.text.model.reload_failures.items() if self.text is not None else ():
+            total[reason] = total.get(reason, 0) + count
+        return total
 
     def _engine_states(self) -> Iterable[EngineState]:
         if self.text is not None:

@@ -24,7 +24,13 @@ LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error 
 
 
 class LiveTextModel(TextGenerator, Protocol):
-    """A text generator with a life of its own."""
+    """A text generator with a life of its own.
+
+    Attributes:
+        reload_failures: published versions that were not taken up, by a closed set of reasons.
+    """
+
+    reload_failures: dict[str, int]
 
     async def start(self) -> None:
         """Begin, inside the running loop."""

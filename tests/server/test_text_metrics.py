@@ -134,6 +134,8 @@ async def test_a_stream_is_one_request_with_the_outcome_of_its_end() -> None:
         async for _ in stream:
             pass
         await client.completions.create(model="writer", prompt="x")
+        server.text.reload_failures["refused"] = 2
+        server.fake.reload_failures["refused"] = 1
         text = server.app.text
         assert text is not None
         await plain.until(lambda: not text.service.admission.in_flight)
@@ -143,6 +145,7 @@ async def test_a_stream_is_one_request_with_the_outcome_of_its_end() -> None:
     assert found[f'vitrine_request_duration_seconds_count{{endpoint="chat_completions",{labels}}}'] == 2
     assert found[f'vitrine_request_duration_seconds_count{{endpoint="completions",{labels}}}'] == 1
     assert found["vitrine_text_in_flight"] == 0
+    assert found['vitrine_reload_failures_total{reason="refused"}'] == 3
     assert found['vitrine_engine_info{engine="bytes",model="writer",precision="fp32",version="7"}'] == 1
     assert 'vitrine_engine_last_progress_timestamp_seconds{model="writer"}' in found
 
