@@ -1,6 +1,7 @@
-"""A checkpoint folder as far as text goes: its tokenizer, its chat template, its ends of text, its digests.
+"""A checkpoint folder as far as text goes: its tokens as the server will make them, its ends of text, its size.
 
-Reads no weights: sizes come from the headers of the safetensors files.
+Reads no weights: sizes come from the headers of the safetensors files. The codec is the server's own, so that training,
+calibration and the gate see the tokens that serving will send.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from build_engines.data.errors import DataError
-from server.encoding.chat_template import ChatTemplate
+from server.encoding.text import HuggingFaceCodec, load_codec
 from server.errors import InvalidRequest
 
 CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE = "config.json", "generation_config.json", "tokenizer.json"
@@ -33,28 +32,18 @@ class TextCheckpoint:
     Attributes:
         folder: where.
         config: config.json.
-        tokenizer: as tokenizer.json says.
-        eos_ids: tokens that end a text; at least one, the first is what training ends an answer with.
-        template: of conversations, or None.
-        special: texts of special tokens, for the template ("bos_token" ...).
+        codec: its tokens.
+        eos_ids: tokens that end a text; the first is what training ends an answer with.
+        chat: whether product copy is asked as a conversation: it has a template, which takes a system message.
         parameters: of all weight files.
     """
 
     folder: Path
     config: Mapping[str, Any]
-    tokenizer: Tokenizer
+    codec: HuggingFaceCodec
     eos_ids: tuple[int, ...]
-    template: str | None
-    special: Mapping[str, str]
+    chat: bool
     parameters: int
-
-    def encode(self, text: str) -> list[int]:
-        """Tokens of a text as it is, with what the tokenizer puts before every text."""
-        return list(self.tokenizer.encode(text).ids)
-
-    def encode_answer(self, text: str) -> list[int]:
-        """Tokens of what follows a prompt."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Tokens of a conversation that the model is to answer.
@@ -62,59 +51,32 @@ class TextCheckpoint:
         Raises:
             DataError: there is no template, or it refuses these messages.
         """
-        if self.template is None:
-            raise DataError(
-                self.folder, "has no chat template", hint="give prompt and answer instead of messages"
-            )
         try:
-            template = ChatTemplate(self.template, self.special)
-            text = template.render([dict(one) for one in messages], (), add_generation_prompt=True)
-        except (InvalidRequest, ValueError) as error:
-            raise DataError(
-                self.folder, str(error), hint="give conversations that its template takes"
-            ) from error
-        return self.encode_answer(text)
+            return self.codec.encode_chat(messages)
+        except InvalidRequest as error:
+            hint = "give conversations that its chat template takes, or prompt and answer"
+            raise DataError(self.folder, str(error), hint=hint) from error
 
 
 def open_checkpoint(folder: Path) -> TextCheckpoint:
     """Look at a checkpoint.
 
     Raises:
-        DataError: a file is missing or broken; names it.
+        DataError: a file is missing or broken, or nothing ends a text; names it.
+        ArtifactError: the tokenizer's files are broken or contradict each other; names them.
     """
-    config = _json(folder / CONFIG_FILE, needed=True)
-    tokenizer_config = _json(folder / TOKENIZER_CONFIG)
-    generation = _json(folder / GENERATION_FILE)
-    path = folder / TOKENIZER_FILE
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise DataError(path, f"is no tokenizer ({error})", hint="save it with save_pretrained") from error
-    special = {
-        name: text
-        for name in ("bos_token", "eos_token", "pad_token")
-        if (text := _text(tokenizer_config.get(name)))
-    }
-    ends = _ends(generation, config)
-    named = tokenizer.token_to_id(special["eos_token"]) if "eos_token" in special else None
-    eos_ids = tuple(dict.fromkeys([*([named] if named is not None else []), *ends]))
-    if not eos_ids:
+    config = _json(folder / CONFIG_FILE)
+    codec = load_codec(folder)
+    if not codec.eos_ids:
         raise DataError(
             folder, "nothing says which token ends a text", hint=f"set eos_token_id in {GENERATION_FILE}"
         )
-    template_path = folder / TEMPLATE_FILE
-    template = (
-        template_path.read_text(encoding="utf-8")
-        if template_path.is_file()
-        else tokenizer_config.get("chat_template")
-    )
     return TextCheckpoint(
         folder=folder,
         config=config,
-        tokenizer=tokenizer,
-        eos_ids=eos_ids,
-        template=template if isinstance(template, str) and template else None,
-        special=special,
+        codec=codec,
+        eos_ids=_ends(folder, codec),
+        chat=_takes_conversations(codec),
         parameters=_parameters(folder),
     )
 
@@ -124,6 +86,24 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(
         path for name in (*TEXT_FILES, "*.safetensors", "*.index.json") for path in folder.glob(name)
     )
+
+
+def _takes_conversations(codec: HuggingFaceCodec) -> bool:
+    try:
+        codec.encode_chat(({"role": "system", "content": "x"}, {"role": "user", "content": "x"}))
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _ends(folder: Path, codec: HuggingFaceCodec) -> tuple[int, ...]:
+    # A chat model has several; the tokenizer's own is what its template ends a turn with.
+    own: object = None
+    if (folder / TOKENIZER_CONFIG).is_file():
+        own = _json(folder / TOKENIZER_CONFIG).get("eos_token")
+    if isinstance(own, Mapping):  # an AddedToken written out
+        own = own.get("content")
+    return tuple(sorted(codec.eos_ids, key=lambda token: (codec.special_text(token) != own, token)))
 
 
 def _parameters(folder: Path) -> int:
@@ -139,31 +119,11 @@ def _parameters(folder: Path) -> int:
                 path, f"is no safetensors file ({error})", hint="fetch the checkpoint again"
             ) from error
     if total == 0:
-        raise DataError(
-            folder, "holds no weights (*.safetensors)", hint="convert the checkpoint to safetensors first"
-        )
+        raise DataError(folder, "holds no weights (*.safetensors)", hint="convert the checkpoint first")
     return total
 
 
-def _ends(*configs: Mapping[str, Any]) -> list[int]:
-    for config in configs:
-        value = config.get("eos_token_id")
-        if isinstance(value, int):
-            return [value]
-        if isinstance(value, list) and value:
-            return [int(one) for one in value]
-    return []
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping):  # an AddedToken written out
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
-
-
-def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    if not needed and not path.is_file():
-        return {}
+def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -20,7 +20,10 @@ from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
 _PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
-_TEMPLATE = ("build_engines.data.errors", "server.encoding.chat_template")
+_CODEC = (
+    "build_engines.data.errors",
+    *(f"server.encoding.{name}" for name in ("text", "token_bytes", "tokenizer_files", "chat_template")),
+)
 _LEARNING = ("build_engines.text.finetune", "build_engines.text.tuning", "build_engines.text.batches")
 
 
@@ -53,7 +56,7 @@ LOAD: Stage[Start, LoadTextPart, TextLoadRecord, TextLoaded] = Stage(
     state=lambda start, output, record: TextLoaded(output=output, record=record),
     code=(
         *_PAIRS,
-        *_TEMPLATE,
+        *_CODEC,
         *(f"build_engines.text.{name}" for name in ("load", "pair_files", "sample_pairs")),
         "build_engines.data",
         "server.copy_domain",
@@ -94,6 +97,7 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
         "build_engines.speed",
         "build_engines.models.causal",
         "build_engines.models.bfloat16",
+        *_CODEC,
         "server.engines",
         "server.artifacts",
         "server.pipelines.text_golden",

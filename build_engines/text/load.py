@@ -41,7 +41,7 @@ def run(start: Start, part: LoadTextPart, work: Work) -> TextLoadRecord:
         DataError: checkpoint or pairs cannot be used; names file, line and what to do.
     """
     checkpoint = open_checkpoint(part.checkpoint.folder)
-    pairs, notes = _pairs(part.data, chat=checkpoint.template is not None)
+    pairs, notes = _pairs(part.data, chat=checkpoint.chat)
     encoded = _encoded(checkpoint, pairs, part.data.max_tokens)
     left_out = sum(1 for one in encoded if one is None)
     if left_out:
@@ -63,7 +63,7 @@ def run(start: Start, part: LoadTextPart, work: Work) -> TextLoadRecord:
         family=str(checkpoint.config.get("model_type", "")),
         parameters=checkpoint.parameters,
         eos_ids=checkpoint.eos_ids,
-        vocab_size=int(checkpoint.config.get("vocab_size", checkpoint.tokenizer.get_vocab_size())),
+        vocab_size=int(checkpoint.config.get("vocab_size", checkpoint.codec.vocab_size)),
         pairs={name: len(kept) for name, kept in sides.items()},
         sources={name: digest for name, digest in sources(part).items() if name != "folder"},
         notes=tuple(notes),
@@ -82,14 +82,15 @@ def _pairs(part: TextDataPart, *, chat: bool) -> tuple[list[TextPair], list[str]
 def _encoded(
     checkpoint: TextCheckpoint, pairs: Sequence[TextPair], max_tokens: int
 ) -> list[EncodedPair | None]:
+    def encode_answer(text: str) -> list[int]:
+        return checkpoint.codec.encode(text, add_special_tokens=False)
+
     def prompt_ids(prompt: str | tuple[tuple[str, str], ...]) -> list[int]:
         if isinstance(prompt, str):
-            return checkpoint.encode(prompt)
+            return checkpoint.codec.encode(prompt)
         return checkpoint.encode_chat([{"role": role, "content": text} for role, text in prompt])
 
-    return encode_pairs(
-        pairs, prompt_ids, checkpoint.encode_answer, eos_id=checkpoint.eos_ids[0], max_tokens=max_tokens
-    )
+    return encode_pairs(pairs, prompt_ids, encode_answer, eos_id=checkpoint.eos_ids[0], max_tokens=max_tokens)
 
 
 def _divided(

@@ -22,7 +22,6 @@ from build_engines.hardware import describe_hardware
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
 from build_engines.stage import Work
-from build_engines.text.checkpoint import open_checkpoint
 from build_engines.text.evidence import (
     decode_speed_evidence,
     floor_evidence,
@@ -40,6 +39,7 @@ from build_engines.text.scoring import Scores, perplexity, score_pairs
 from build_engines.text.states import Packaged
 from server.artifacts.golden import GOLDEN_FILE, write_golden
 from server.artifacts.manifest import Cost, Tolerance
+from server.encoding.text import load_codec
 from server.engines.causal import CausalCall, CausalEngine
 from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 from server.pipelines.text_golden import TOKEN_IDS, record_golden
@@ -189,7 +189,7 @@ def _write_golden(packaged: Packaged, engine: CausalEngine, pairs: Sequence[Enco
 
 
 def _samples(packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPair]) -> tuple[Sample, ...]:
-    tokenizer = open_checkpoint(packaged.tuned.checkpoint).tokenizer
+    codec = load_codec(packaged.tuned.checkpoint)
     fits = [pair for pair in pairs if pair.prompt_tokens + SAMPLE_TOKENS <= engine.limits.max_context]
     chosen = fits[:: max(1, len(fits) // SAMPLES)][:SAMPLES]
     prompts = [pair.ids[: pair.prompt_tokens].tolist() for pair in chosen]
@@ -199,8 +199,8 @@ def _samples(packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPa
     written = record_golden(engine, prompts, tokens=SAMPLE_TOKENS, eos_ids=eos_ids).outputs[TOKEN_IDS]
     return tuple(
         Sample(
-            prompt=tokenizer.decode(prompt, skip_special_tokens=False),
-            text=tokenizer.decode([int(one) for one in row if one >= 0], skip_special_tokens=True),
+            prompt=codec.decode(prompt, skip_special_tokens=False),
+            text=codec.decode([int(one) for one in row if one >= 0], skip_special_tokens=True),
         )
         for prompt, row in zip(prompts, written, strict=True)
     )

@@ -22,7 +22,7 @@ from build_engines.text.demo import DemoPlan, demo_pairs, train_demo
 from build_engines.text.finetune import load_model
 from build_engines.text.recipe_parts import SampleCopyPart
 from build_engines.text.sample_pairs import sample_pairs
-from build_engines.text.tokenizer import CHAT_TEMPLATE, train_tokenizer
+from build_engines.text.tokenizer import train_tokenizer
 from build_engines.text.tuning_parts import TuningConfig
 
 SMALL = DemoPlan(
@@ -115,7 +115,7 @@ def test_training_again_goes_on_after_a_kill_and_writes_a_folder_that_others_rea
         checkpoint.encode_chat(asked)
         == read.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
     )
-    assert checkpoint.encode_chat(asked) == checkpoint.encode("title: Ärmel 沙色 12\ncopy:\n")
+    assert checkpoint.encode_chat(asked) == checkpoint.codec.encode("title: Ärmel 沙色 12\ncopy:\n")
     assert checkpoint.eos_ids == (read.eos_token_id,)
     history = json.loads((tmp_path / "once" / "training.json").read_text(encoding="utf-8"))
     assert history["plan"]["corpus_seed"] == SMALL.corpus_seed
@@ -159,7 +159,7 @@ def test_the_shipped_model_is_small_and_says_what_it_is() -> None:
     assert checkpoint.parameters < 15_000_000
     assert sum(path.stat().st_size for path in DEMO_FOLDER.iterdir()) <= 25_000_000
     assert "demonstration" in (DEMO_FOLDER / "README.md").read_text(encoding="utf-8").lower()
-    assert checkpoint.template == CHAT_TEMPLATE
+    assert checkpoint.chat
 
 
 @SHIPPED
@@ -172,12 +172,12 @@ def test_the_shipped_model_copies_facts_from_records_it_never_saw() -> None:
     right = said = formed = 0
     for pair in pairs:
         prompt = str(pair.prompt)
-        ids = torch.tensor([checkpoint.encode(prompt)])
+        ids = torch.tensor([checkpoint.codec.encode(prompt)])
         with torch.no_grad():
             out = model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=220, do_sample=False
             )
-        text = checkpoint.tokenizer.decode(out[0, ids.shape[1] :].tolist(), skip_special_tokens=True)
+        text = checkpoint.codec.decode(out[0, ids.shape[1] :].tolist(), skip_special_tokens=True)
         try:
             copy = json.loads(text)
         except ValueError:

@@ -35,8 +35,9 @@ FRAME = {
     *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
     *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
     "build_engines.models.causal.options",
-    *("server.domain", "server.errors"),
+    *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
 }
+CODEC = {f"server.encoding.{name}" for name in ("text", "token_bytes", "tokenizer_files", "chat_template")}
 # Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
 RAW = {
     f"build_engines.data.{name}"
@@ -63,9 +64,9 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     "export": RAW | COMPILING | SPLIT | {"build_engines.evaluation.metrics"},
     "compile": RAW | SPLIT | TRAINING | {"build_engines.shop_files", "build_engines.trained_files"},
     "verify": RAW,
-    # Recipe parts and records are typed by the recommender's; a checkpoint's template is run by ``text-load`` alone.
+    # Recipe parts and records are typed by the recommender's; pairs are tokens by then.
     "text-load": TRAINING,
-    "finetune": RAW | SPLIT | TRAINING | {"server.encoding.chat_template"},
+    "finetune": RAW | SPLIT | TRAINING | CODEC,
     "package": RAW | SPLIT | TRAINING,
     "text-verify": RAW
     | SPLIT
