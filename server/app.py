@@ -13,12 +13,11 @@ import asyncio
 import gc
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -32,18 +31,17 @@ from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
 from server.logs import AccessLog
-from server.recommender import Recommender
+from server.published import LiveModel, OpenModel, open_copy_rules, open_published, open_published_text
 from server.request_limits import RequestLimits
 from server.service import Service
 from server.settings import Settings
 from server.telemetry import Telemetry, server_version
-from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
+from server.telemetry_interface import EngineState, NullTelemetry
 from server.telemetry_server import MetricsServer
 
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
-    from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
-    from server.text_side import LiveTextModel, OpenText, TextSide
+    from server.text_side import OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
 
@@ -53,92 +51,6 @@ HEALTH_EVERY_S = 0.5
 BATCHES_OPEN = 1
 # Requests leave no cycles behind, so young collections find nothing: make them rare, and full ones rarer.
 GC_THRESHOLDS = (50_000, 20, 100)
-
-
-class LiveModel(Recommender, Protocol):
-    """A recommender with a life of its own.
-
-    Attributes:
-        reload_failures: published versions that were not taken up, by a closed set of reasons.
-    """
-
-    reload_failures: dict[str, int]
-
-    async def start(self) -> None:
-        """Begin, inside the running loop."""
-        ...
-
-    async def close(self, drain_s: float) -> None:
-        """End what is in flight, within ``drain_s``."""
-        ...
-
-
-OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
-
-
-def open_published(settings: Settings, observe: Callable[[str, str], BatchRecorder]) -> LiveModel:
-    """Open the published model that the settings name.
-
-    Raises:
-        ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
-    """
-    from server.pipelines.live_model import LiveRecommender, LoadOptions
-
-    options = LoadOptions(
-        engine=settings.engine,
-        threads=settings.engine_threads or max(1, usable_cores() - 1),
-        max_items=settings.batch_max_items,
-        max_wait_s=settings.batch_max_wait_ms * 1e-3,
-    )
-    return LiveRecommender(
-        settings.repository,
-        settings.model,
-        options=options,
-        observe=observe,
-        reload_interval_s=settings.reload_interval_s,
-    )
-
-
-def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTextModel | None:
-    """Open the text model that the settings name, or the first that is published; None where there is none.
-
-    Raises:
-        ArtifactError: it cannot be loaded; a sentence says what to do.
-    """
-    if settings.text_engine == "off":
-        return None
-    if settings.text_engine == "upstream":
-        try:
-            from server.engines.upstream import open_upstream
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"VITRINE_TEXT_ENGINE is upstream: {error}; install vitrine[upstream]"
-            ) from error
-
-        return open_upstream(settings, telemetry)
-    from server.pipelines.text_names import text_model_name
-
-    name = text_model_name(settings.repository, settings.text_model)
-    if name is None:
-        return None
-    from server.pipelines.live_text import open_live_text
-
-    return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
-
-
-def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates] | None:
-    """What product copy may say, and what it says without a model; None where the product is off."""
-    return None
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 class Application:

@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from server.__main__ import _welcome
-from server.app import Application, open_published
+from server.app import Application
 from server.artifacts.errors import ArtifactError
 from server.pipelines.no_recommender import NothingPublished
 from server.pipelines.text_names import text_model_name, text_model_names
+from server.published import open_published
 from server.settings import Settings
 from tests.server.artifact_cases import make_manifest, write_manifest
 from tests.server.fake_text import FakeText
