@@ -56,7 +56,7 @@ class UpstreamServer:
     """One base URL.
 
     Attributes:
-        url: "http://host:port/v1".
+        url: base of the OpenAI paths, with its "/v1".
         breaker: whether it should be asked.
         served: what it serves, once known.
     """

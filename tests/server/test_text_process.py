@@ -39,7 +39,7 @@ async def process(
     assert running.stdout is not None
     try:
         while found := await running.stdout.readline():
-            match = re.search(rb"HTTP +(http://\S+)", found)
+            match = re.search(rb"HTTP +(http:[^ ]+)", found)
             if match:
                 yield running, match.group(1).decode()
                 return

@@ -1,7 +1,7 @@
-r"""Tools: what may be called, and the grammar that makes a model call one.
+"""Tools: what may be called, and the grammar that makes a model call one.
 
 Two forms of calls are known, and a model's own template says which is its: that of Qwen and Hermes models,
-``<tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>``, read back by ``tool_calls.py``; and that of Llama 3,
+``<tool_call>{"name": ..., "arguments": {...}}</tool_call>`` on three lines, read back by ``tool_calls.py``; and that of Llama 3,
 ``{"name": ..., "parameters": {...}}`` as the whole text, read back by ``plain_calls.py``. The grammar is Lark in llguidance's
 dialect, whose ``%json`` takes a JSON schema.
 """
