@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from server.batching.admission import Admission
+from server.grpc_api.later import CopyCalls, LaterProductCopy
 from server.grpc_api.server import GrpcServer
 from server.grpc_api.servicer import Servicer
 from server.heartbeat import Heartbeat
@@ -59,7 +60,7 @@ class Application:
     Attributes:
         service: the product.
         text: the text half; None where no text model is served.
-        copy: product copy; None where it is off.
+        copy: product copy; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
@@ -105,7 +106,10 @@ class Application:
             telemetry=self.telemetry,
         )
         self._access = access
-        self.copy = self._open_copy(open_rules)
+        self._open_rules = open_rules
+        self.copy: CopySide | None = None
+        if settings.copy_style is not None:  # a mistake in it must stop the start
+            self._open_copy()
         self._endpoints = (
             RecommendEndpoint(self.service, self._keys, access),
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
@@ -148,8 +152,6 @@ class Application:
         await self.model.start()
         if self.text is not None:
             await self.text.start()
-        if self.copy is not None:
-            await self.copy.start()
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
@@ -160,6 +162,8 @@ class Application:
     async def warm(self) -> None:
         """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
         await self._site.begin_loading()
+        if self.copy is not None:
+            await self.copy.start()
         gc.freeze()
 
     async def stop(self) -> None:
@@ -216,7 +220,7 @@ class Application:
             max_message_bytes=settings.max_body_bytes,
             max_calls=4 * settings.max_in_flight,
             tls=tls,
-            others=() if self.copy is None else (self.copy.grpc_service(),),
+            others=(LaterProductCopy(self._copy_calls),) if settings.copy else (),
         )
         await self._grpc.start()
         self.grpc_port = self._grpc.port
@@ -272,6 +276,8 @@ class Application:
         from server.http_api.routes import build
 
         settings = self.settings
+        if settings.copy and self.copy is None:
+            self._open_copy()
         limits = {
             "max_history_ids": settings.max_history,
             "max_candidates": settings.max_candidates,
@@ -299,16 +305,21 @@ class Application:
 
         return TextSide(self.settings, model, self.telemetry, access, self._keys)
 
-    def _open_copy(self, open_rules: OpenCopyRules) -> CopySide | None:
-        rules = open_rules(self.settings)
+    async def _copy_calls(self) -> CopyCalls:
+        await asyncio.shield(self._site.begin_loading())
+        assert self.copy is not None, "it is not off, and loaded now"
+        return self.copy.calls
+
+    def _open_copy(self) -> None:
+        rules = self._open_rules(self.settings)
         if rules is None:
-            return None
+            return
         from server.copy_side import CopySide
 
         text = self.text
         model = None if text is None else text.model
         admissions = (self.admission,) if text is None else (self.admission, text.service.admission)
-        return CopySide(
+        self.copy = CopySide(
             self.settings,
             model,
             rules,

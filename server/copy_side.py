@@ -8,7 +8,6 @@ Units: seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from server.batching.admission import Admission
 from server.bulk.jobs import CopyJobs
@@ -17,6 +16,7 @@ from server.copy_cache import CopyCache
 from server.copy_domain import CopyAnswer, CopyRequest
 from server.copy_limits import CopyRequestLimits
 from server.copy_service import CopyService
+from server.grpc_api.product_copy import ProductCopy
 from server.http_api.product_copy.endpoint import CopyEndpoint
 from server.http_api.product_copy.jobs import JobsEndpoint
 from server.keys import Keys
@@ -26,9 +26,6 @@ from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
 from server.text_generator import TextGenerator
-
-if TYPE_CHECKING:
-    from server.grpc_api.product_copy import ProductCopy
 
 OpenCopyRules = Callable[[Settings], tuple[CopyRules, CopyTemplates] | None]
 LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error event
@@ -41,6 +38,7 @@ class CopySide:
         service: the product.
         jobs: bulk work.
         endpoints: ASGI applications with their paths and methods.
+        calls: of gRPC.
     """
 
     def __init__(
@@ -94,7 +92,7 @@ class CopySide:
                 max_json_bytes=settings.max_body_bytes,
             ),
         )
-        self._grpc = (access, keys, settings.max_body_bytes)
+        self.calls = ProductCopy(self.service, access, keys, max_message_bytes=settings.max_body_bytes)
         telemetry.gauge(
             "vitrine_copy_in_flight",
             "Product copy requests admitted and not yet answered.",
@@ -105,13 +103,6 @@ class CopySide:
             "Memory that cached copy takes.",
             lambda: self.service.cache.bytes_held,
         )
-
-    def grpc_service(self) -> ProductCopy:
-        """The product on gRPC."""
-        from server.grpc_api.product_copy import ProductCopy
-
-        access, keys, most = self._grpc
-        return ProductCopy(self.service, access, keys, max_message_bytes=most)
 
     async def start(self) -> None:
         """Go on with the jobs that are there."""

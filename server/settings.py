@@ -131,6 +131,7 @@ class Settings:
         0.0, "ask a second time where no token came within this; 0: never", low=0, high=600_000
     )
 
+    copy: bool = _setting(True, "serve product copy, by the text model or by templates")
     copy_style: Path | None = _setting(None, "TOML file with the shop's own rules for product copy")
     copy_max_in_flight: int = _setting(64, "product copy requests admitted at once", low=1, high=65536)
     copy_max_variants: int = _setting(4, "pieces of copy in one request", low=1, high=32)

@@ -10,9 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from server.copy_domain import CopyAnswer, CopyRequest
@@ -20,7 +18,7 @@ from server.copy_service import CopyCall, CopyService
 from server.copy_telemetry import HIT
 from server.errors import MalformedRequest, RequestTooLarge, ServeError
 from server.grpc_api import vitrine_pb2 as pb
-from server.grpc_api.calls import Call, stream_handler, unary_handler
+from server.grpc_api.calls import Call
 from server.grpc_api.copy_messages import copy_end_of, copy_event_of, copy_request_of, copy_response_of
 from server.keys import Keys
 from server.logs import AccessLog
@@ -29,17 +27,9 @@ from server.telemetry_interface import OK
 
 log = logging.getLogger("vitrine.grpc")
 
-COPY_SERVICE = "vitrine.v1.ProductCopy"
-
 
 class ProductCopy:
-    """The calls of the service.
-
-    Attributes:
-        name: of the service.
-    """
-
-    name = COPY_SERVICE
+    """The calls of the service."""
 
     def __init__(
         self, service: CopyService, access: AccessLog, keys: Keys, *, max_message_bytes: int
@@ -48,11 +38,6 @@ class ProductCopy:
         self._access = access
         self._keys = keys
         self._max_message_bytes = max_message_bytes
-
-    def handler(self) -> Any:
-        """What a grpc.aio server is given."""
-        handlers = {"Write": unary_handler(self.write), "WriteStream": stream_handler(self.write_stream)}
-        return grpc.method_handlers_generic_handler(COPY_SERVICE, handlers)
 
     async def write(self, raw: bytes, call: Call) -> bytes:
         """All of it at once."""

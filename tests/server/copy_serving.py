@@ -40,6 +40,7 @@ async def serving_copy(
     settings = Settings.from_env({}, **{**ports, "copy_jobs": folder / "jobs", **overrides})
     app = Application(settings, lambda *_: fake, lambda *_: model, lambda _: (PlainRules(), PlainTemplates()))
     await app.start()
+    await app.warm()
     running = Serving(app, fake)
     try:
         async with asyncio.timeout(LIMIT_S):
