@@ -178,6 +178,24 @@ async def test_a_deadline_is_kept_by_an_engine_that_hangs() -> None:
     assert (model.running, model.cancelled) == (0, 1)
 
 
+async def test_a_part_is_not_written_again_when_it_could_only_come_too_late() -> None:
+    """What the model wrote is cut instead of being lost to the deadline."""
+    now_s = [100.0]
+
+    def slow(prompt: str, part: str, attempt: int) -> str:
+        now_s[0] += 6.0
+        return answer(CopyText(headline=GOOD.headline, description=LIES.description))
+
+    model = Scripted(slow)
+    pipeline = CopyPipeline(model, PlainRules(), PlainTemplates(), clock=lambda: now_s[0])
+    told = await pipeline.write(ASK, emit=lambda _: None, deadline_at_s=110.0)
+    pipeline.close()
+
+    assert [part for part, _ in model.asked] == [""]
+    assert told.variants[0].text.description == "A black kettle. It is by Brimora."
+    assert told.variants[0].effort is Effort.EDITED
+
+
 async def test_a_caller_who_leaves_takes_all_texts_along() -> None:
     """No slot is held for nobody."""
     model = Scripted()

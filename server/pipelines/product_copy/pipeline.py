@@ -217,8 +217,9 @@ class _Job:
             spent=self._spent,
             examiner=self,
             emit=self._emit,
+            time_left_s=self._time_left_s,
         )
-        left_s = self._deadline_at_s - MARGIN_S - self._pipeline._clock()
+        left_s = self._time_left_s()
         try:
             async with asyncio.timeout(left_s if math.isfinite(left_s) else None) as limit:
                 await writer.write()
@@ -233,6 +234,9 @@ class _Job:
         except Exception as error:
             self._failed(index, ENGINE_FAULT, ServeError(_FAULT), error)
         return await self._complete(index, draft)
+
+    def _time_left_s(self) -> float:
+        return self._deadline_at_s - MARGIN_S - self._pipeline._clock()
 
     def _failed(self, index: int, reason: str, error: ServeError, cause: BaseException | None) -> None:
         self._reasons[index] = reason

@@ -9,7 +9,8 @@ Units: seconds on the monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +84,7 @@ class VariantWriter:
         spent: Spent,
         examiner: Examiner,
         emit: Emit,
+        time_left_s: Callable[[], float],
     ) -> None:
         """Bind.
 
@@ -95,6 +97,7 @@ class VariantWriter:
             spent: where tokens and times are added.
             examiner: who looks at texts.
             emit: told of each part that was released.
+            time_left_s: until it must be whole.
         """
         self._index = index
         self._draft = draft
@@ -105,6 +108,8 @@ class VariantWriter:
         self._spent = spent
         self._examiner = examiner
         self._emit = emit
+        self._time_left_s = time_left_s
+        self._had_s = time_left_s()
         self._given_up: set[str] = set()
 
     async def write(self) -> None:
@@ -143,7 +148,7 @@ class VariantWriter:
             draft.took(Effort.EDITED)
             return
         for attempt in range(1, self._patience.tries + 1):
-            if self._left < 1:
+            if self._left < 1 or self._too_late():
                 break
             self._left -= 1
             judged = await examiner.judge(draft, name, await self._again(name, attempt))
@@ -161,6 +166,11 @@ class VariantWriter:
             draft.took(Effort.EDITED)
         else:
             self._given_up.add(name)
+
+    def _too_late(self) -> bool:
+        """Whether a part written again could come too late; what has been written so far took about as long, or longer."""
+        left_s = self._time_left_s()
+        return math.isfinite(left_s) and left_s < self._had_s - left_s
 
     async def _again(self, name: str, attempt: int) -> str:
         chars, _ = self._draft.room(name)
