@@ -15,7 +15,7 @@ from server.artifacts.golden import Golden, read_golden, write_golden
 from server.artifacts.manifest import Tolerance
 from server.engines.causal import CausalCall, CausalLimits
 from server.pipelines.text_golden import LOGPROBS, PROMPT_IDS, TOKEN_IDS, record_golden, replay_golden
-from server.pipelines.text_loading import pools_for
+from server.pipelines.text_pools import pools_for
 
 VOCAB = 11
 EXACT = Tolerance(score_abs=1e-5)
