@@ -1,0 +1,320 @@
+"""Which texts are computed in the next step, and where: decisions as data, with no clock, engine or loop in it.
+
+A step computes one token of every text that has begun, and of the time that the inter-token objective leaves, chunks of
+the most urgent prompts. Rules that must not be undone by accident:
+
+* **Texts under way come first.** A prompt delays them by no more than the objective; but a step computes at least
+  ``min_chunk`` of the first prompt, or nobody new would ever begin.
+* **Urgency is priority, then age.** A text gains a level for each ``patience_s`` that it waits, without a bound: so nobody
+  starves, not behind urgent texts and not by being preempted for them. Within a level: prompts that are begun, then the
+  tenant that was served least, then the earliest deadline, then the order of arrival.
+* **A text that finished stays.** Its slot is a cached prefix until it is needed; see ``kv_slots`` and ``prefix_cache``.
+
+Source:
+    Yu et al., "Orca", OSDI 2022 (steps as the unit); Agrawal et al., "Sarathi-Serve", OSDI 2024 (chunks that keep the
+    inter-token time).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.batching.call_rows import PromptCalls, decode_calls
+from server.batching.fair_share import ANSWER_WEIGHT, FairShare
+from server.batching.kv_slots import KvSlots, Pool, Slot
+from server.batching.prefix_cache import Hit, lookup
+from server.batching.text_model import TextLimits
+from server.batching.token_cost import TokenCosts
+from server.batching.token_policy import Place, better_rows, chunk, decode_s, place
+from server.batching.token_step import CopySlot, Step, TextJob
+from server.engines.causal import CausalLimits
+
+ALONE = 2.0  # a step with nobody under way may take this many times the inter-token objective
+
+
+class TokenScheduler:
+    """The books of one engine. One thread uses it; ``plan`` and what follows from its step alternate.
+
+    Attributes:
+        jobs: texts that have not ended, by key.
+        slots: the books of the cache.
+        costs: of the engine; whoever runs the calls teaches them.
+    """
+
+    def __init__(self, engine: CausalLimits, limits: TextLimits, costs: TokenCosts) -> None:
+        self._engine, self._limits = engine, limits
+        self.costs = costs
+        self.slots = KvSlots(engine.pools)
+        self.jobs: dict[int, TextJob] = {}
+        self._fair = FairShare()
+        self._pinned: list[Slot] = []
+        self._tidied: dict[int, list[int]] = {}  # active rows for which no move was found to pay
+
+    def add(self, job: TextJob) -> None:
+        """Take a text up; it waits."""
+        self.jobs[job.key] = job
+        self._fair.enter(job.tenant)
+
+    def accept(self, key: int, token: int) -> bool:
+        """Say which token a text was given; False when it has no room for more."""
+        job = self.jobs[key]
+        job.tokens.append(token)
+        self._fair.charge(job.tenant, ANSWER_WEIGHT)
+        if job.slot is not None and len(job.tokens) <= job.slot[0]:
+            self.slots.pools[job.slot[0]].ids_NS[job.slot[1], len(job.tokens) - 1] = token
+        return len(job.tokens) < job.most_tokens
+
+    def end(self, key: int, *, keep: bool = True, soiled: bool = False) -> None:
+        """A text has ended: its slot is free, or a cached prefix.
+
+        Args:
+            key: of the text; one that has ended already is ignored.
+            keep: whether what its slot holds is right.
+            soiled: whether its slot may hold what is not a number, which a mask does not hide.
+        """
+        job = self.jobs.pop(key, None)
+        if job is None:
+            return
+        self._fair.leave(job.tenant)
+        if job.slot is not None:
+            if soiled:
+                self.slots.pools[job.slot[0]].soiled.add(job.slot[1])
+            self.slots.release(job.slot, key, keep=keep and not soiled)
+            job.slot = None
+
+    def plan(self, now_s: float) -> Step:
+        """Decide the next step. An empty one (no operations) means that there is nothing to compute."""
+        step = Step()
+        for slot in self._pinned:
+            self.slots.unpin(slot)
+        self._pinned.clear()
+        self._expire(now_s, step)
+        if not self.jobs:
+            return step
+        self._tidy(step)
+        self._begin(now_s, step)
+        for capacity, pool in self.slots.pools.items():
+            if pool.active:
+                ready = [job for job in self._writers(pool) if self._decodes(job, capacity, step)]
+                if ready:
+                    decode_calls(pool, ready, self.costs, step)
+        step.slots_in_use = self.slots.in_use()
+        step.waiting = len(self.jobs) - step.slots_in_use
+        return step
+
+    def level(self, job: TextJob, now_s: float) -> int:
+        """Urgency; less is more urgent."""
+        return job.priority - int(max(0.0, now_s - job.arrived_s) / self._limits.patience_s)
+
+    def _writers(self, pool: Pool) -> list[TextJob]:
+        return [self.jobs[key] for index in pool.active if (key := pool.writers[index]) is not None]
+
+    def _decodes(self, job: TextJob, capacity: int, step: Step) -> bool:
+        return len(job.tokens) - job.filled == 1 and job.filled < capacity - 1
+
+    def _expire(self, now_s: float, step: Step) -> None:
+        late = [
+            job.key for job in self.jobs.values() if job.first_token_at_s <= now_s and not job.answer_tokens
+        ]
+        for key in late:
+            self.end(key)
+        step.expired = late
+
+    def _begin(self, now_s: float, step: Step) -> None:
+        under_way_s, candidates = self._sort_out(now_s)
+        if not candidates:
+            return
+        limits = self._limits
+        calls = PromptCalls(self.slots, self.costs, step)
+        alone = under_way_s == 0.0
+        left_s = limits.inter_token_s * ALONE if alone else limits.inter_token_s - under_way_s
+        left_tokens = limits.max_step_tokens
+        first = True
+        blocked = math.inf
+        for job in candidates:
+            if job.slot is None:
+                if left_tokens <= 0 or (left_s <= 0.0 and not first):
+                    continue
+                need = self._need(job)
+                if need >= blocked:
+                    continue
+                if not self._start(job, need, now_s, step, calls):
+                    blocked = need
+                    continue
+            elif self._outgrown(job):
+                need = self._need(job)
+                if need >= blocked or not self._grow(job, need, now_s, step, calls):
+                    blocked = min(blocked, need)
+                continue
+            pending = len(job.tokens) - job.filled
+            if pending == 1 or left_tokens <= 0:
+                continue
+            assert job.slot is not None
+            capacity = job.slot[0]
+            tokens = chunk(
+                pending, left_s, left_tokens, self.costs, capacity, (limits.min_chunk, self._engine.max_chunk)
+            )
+            if not tokens:
+                if not first:
+                    left_tokens = 0  # whoever is less urgent may not overtake with a shorter rest
+                    continue
+                tokens = min(pending, limits.min_chunk, self._engine.max_chunk)
+            calls.add(job, tokens)
+            step.touched.add(job.key)
+            first = False
+            left_tokens -= tokens
+            left_s -= self.costs.call_s(capacity, 1, tokens)
+        calls.flush()
+
+    def _sort_out(self, now_s: float) -> tuple[float, list[TextJob]]:
+        under_way: dict[int, list[int]] = {}
+        candidates: list[TextJob] = []
+        for job in self.jobs.values():
+            slot = job.slot
+            if slot is not None and len(job.tokens) - job.filled == 1 and job.filled < slot[0] - 1:
+                under_way.setdefault(slot[0], []).append(slot[1])
+            else:
+                candidates.append(job)
+        seconds = 0.0
+        for capacity, rows in under_way.items():
+            line = self.costs.decode[capacity]
+            seconds += decode_s(sorted(rows), line.base_s, line.per_item_s)
+        if len(candidates) > 1:
+            served = self._fair.served
+            candidates.sort(
+                key=lambda job: (
+                    self.level(job, now_s),
+                    job.slot is None,
+                    served(job.tenant),
+                    job.first_token_at_s,
+                    job.key,
+                )
+            )
+        return seconds, candidates
+
+    def _need(self, job: TextJob) -> int:
+        return min(len(job.tokens) + self._limits.answer_tokens, job.most_tokens) - 1
+
+    def _outgrown(self, job: TextJob) -> bool:
+        return job.slot is not None and job.filled >= job.slot[0] - 1
+
+    def _start(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
+        hit = lookup(self.slots, job.prompt_ids)
+        if hit is not None:
+            pays_s = self.costs.prompt[hit.slot[0]].per_item_s * hit.tokens
+            if self.costs.copy.predict_s(hit.tokens) >= pays_s:
+                hit = None
+        found = self._place(job, need, now_s, step, hit)
+        if found is None:
+            return False
+        slot = found.slot
+        kept = 0 if hit is None else hit.tokens
+        if hit is not None:
+            self.slots.pools[hit.slot[0]].hits[hit.slot[1]] += 1
+            self.slots.touch(hit.slot)
+        if hit is not None and hit.slot == slot:
+            self.slots.take(slot, job.key, kept)
+            self.slots.pools[slot[0]].hits[slot[1]] = 1
+        else:
+            self._take(slot, job, calls)
+            if hit is not None:
+                self._copy(hit.slot, slot, kept, job, calls)
+        job.slot, job.filled = slot, kept
+        step.touched.add(job.key)
+        self.slots.write(slot, job.tokens)
+        if job.began_s is None:
+            job.began_s = now_s
+            job.cached = min(kept, job.prompt_tokens)
+            self._fair.charge(job.tenant, job.prompt_tokens - job.cached)
+            step.prefix_asked += job.prompt_tokens
+            step.cached_tokens += job.cached
+        return True
+
+    def _grow(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
+        assert job.slot is not None
+        found = self._place(job, need, now_s, step, Hit(job.slot, job.filled), over=job.slot[0])
+        if found is None:
+            return False
+        self._move(job, found.slot, calls)
+        step.touched.add(job.key)
+        return True
+
+    def _move(self, job: TextJob, target: Slot, calls: PromptCalls) -> None:
+        source = job.slot
+        assert source is not None
+        self._take(target, job, calls)
+        self._copy(source, target, job.filled, job, calls)
+        self.slots.release(source, job.key, keep=False)
+        job.slot = target
+        self.slots.write(target, job.tokens)
+
+    def _take(self, slot: Slot, job: TextJob, calls: PromptCalls) -> None:
+        pool = self.slots.pools[slot[0]]
+        if slot[1] in pool.soiled:
+            # Positions that a mask hides are still multiplied by zero, and zero times NaN is NaN.
+            pool.soiled.discard(slot[1])
+            clean = [i for i in range(len(pool)) if i != slot[1] and i not in pool.soiled]
+            if clean:
+                calls.copy(CopySlot((slot[0], clean[0]), slot, slot[0], job.key))
+        self.slots.take(slot, job.key)
+
+    def _copy(self, source: Slot, target: Slot, tokens: int, job: TextJob, calls: PromptCalls) -> None:
+        calls.copy(CopySlot(source, target, tokens, job.key))
+        self.slots.pin(source)
+        self._pinned.append(source)
+        self.slots.pools[target[0]].filled_N[target[1]] = tokens
+
+    def _place(
+        self, job: TextJob, need: int, now_s: float, step: Step, hit: Hit | None, over: int = 0
+    ) -> Place | None:
+        steps = job.most_tokens - len(job.tokens)
+        found = place(self.slots, self.costs, need, steps, hit, over=over)
+        if found is None and self._preempt(job, need, now_s, step, over):
+            found = place(self.slots, self.costs, need, steps, hit, over=over)
+        return found
+
+    def _preempt(self, job: TextJob, need: int, now_s: float, step: Step, over: int) -> bool:
+        urgency = self.level(job, now_s)
+        victims = [
+            other
+            for other in self.jobs.values()
+            if other.slot is not None
+            and other.slot[0] > max(need, over)
+            and self.level(other, now_s) > urgency
+            and not self.slots.pools[other.slot[0]].pins[other.slot[1]]
+            and other.key not in step.touched
+        ]
+        if not victims:
+            return False
+        victim = max(victims, key=lambda other: (self.level(other, now_s), other.key))
+        assert victim.slot is not None
+        self.slots.release(victim.slot, victim.key, keep=True)
+        victim.slot, victim.filled = None, 0
+        victim.prompt_ids = np.array(victim.tokens, np.int64)
+        victim.preempted += 1
+        step.preemptions += 1
+        return True
+
+    def _tidy(self, step: Step) -> None:
+        for capacity, pool in self.slots.pools.items():
+            active = pool.active
+            if not active or active[-1] - active[0] + 1 == len(active) or self._tidied.get(capacity) == active:
+                continue
+            ends: Sequence[TextJob] = [self._writers(pool)[0], self._writers(pool)[-1]]
+            left = [(_index(job), job.filled, job.most_tokens - len(job.tokens)) for job in ends]
+            move = better_rows(self.slots, self.costs, pool, left)
+            if move is None:
+                self._tidied[capacity] = list(active)
+                continue
+            job = next(job for job in ends if _index(job) == move.source)
+            calls = PromptCalls(self.slots, self.costs, step)
+            self._move(job, (capacity, move.target), calls)
+            step.touched.add(job.key)
+
+
+def _index(job: TextJob) -> int:
+    assert job.slot is not None
+    return job.slot[1]
