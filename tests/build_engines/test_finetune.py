@@ -64,17 +64,29 @@ def test_full_fine_tuning_lowers_the_held_out_loss(optimizer: Any) -> None:
     assert [point.step for point in result.curve][-1] == result.steps
 
 
-def test_a_run_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_that_was_killed_ends_with_the_same_bits(tmp_path: Path, method: Any) -> None:
     """Killed between two checkpoints and run again: weights, curve and best are those of a run that was not."""
     config = TuningConfig(
-        method="full", epochs=3, batch_tokens=192, learning_rate=5e-3, checkpoint_every=4, bfloat16=False
+        method=method,
+        epochs=3,
+        batch_tokens=192,
+        learning_rate=5e-3,
+        lora_dropout=0.3,
+        checkpoint_every=4,
+        bfloat16=False,
     )
-    whole = tiny_model()
+
+    def model() -> nn.Module:
+        return finetune._with_lora(tiny_model(), config) if method == "lora" else tiny_model()
+
+    whole, resumed = model(), model()
+    torch.manual_seed(1)
     expected = tune(whole, config, PAIRS, HELDOUT)
     with pytest.raises(Killed):
-        tune(tiny_model(), config, PAIRS, HELDOUT, checkpoint=tmp_path / "c.pt", progress=killed_at(11))
+        tune(model(), config, PAIRS, HELDOUT, checkpoint=tmp_path / "c.pt", progress=killed_at(11))
     steps: list[int] = []
-    resumed = tiny_model()
+    torch.manual_seed(2)  # another process is in another state
 
     result = tune(
         resumed,
