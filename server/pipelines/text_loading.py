@@ -29,21 +29,28 @@ Units: tokens; bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from server.artifacts.errors import ArtifactError
 from server.artifacts.golden import GOLDEN_FILE, read_golden
-from server.artifacts.manifest import Manifest
+from server.artifacts.manifest import Manifest, Target
 from server.artifacts.repository import OpenedVersion
 from server.batching.text_model import TextModel
 from server.batching.token_cost import measure
+from server.encoding.text import HuggingFaceCodec, load_codec
 from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 from server.pipelines.text_golden import replay_golden
+from server.pipelines.text_pools import pools_for
+from server.sampling.constraints import GrammarCompiler
+from server.sampling.numpy_sampler import NumpySampler
+from server.sampling.writer import open_writer
 from server.text_domain import TEXT_TASK, TextModelInfo
 
 RUNNER = "onnxruntime"
-SMALLEST_POOL = 256  # tokens; smaller pools gain nothing, the engine's attention is dense in this length
 DEFAULT_SLOTS = 8
-POOL_SHARES = (1, 1, 2, 4)  # of the slots, by pool: a pool's memory doubles with its capacity, long texts are rare
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +88,61 @@ def load_text_model(opened: OpenedVersion, options: TextLoadOptions | None = Non
         raise ArtifactError(f"{where}: cannot be loaded: {error}") from error
 
 
-def pools_for(max_context: int, slots: int) -> dict[int, int]:
-    """Capacities of the KV pools, doubling up to the context, with the number of slots of each.
+def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextModel:
+    manifest = opened.manifest
+    if manifest.task != TEXT_TASK:
+        raise ValueError(f"task is {manifest.task!r}, a text model's is {TEXT_TASK!r}")
+    target = _target(manifest)
+    limits = manifest.limits
+    for name in TOKENIZER_FILES:
+        if (opened.folder / name).exists():
+            opened.path(name)  # what nobody hashed is not read
+    codec = load_codec(opened.folder, max_vocab=limits["vocab_size"])
+    context = min(limits["max_context"], options.max_context or limits["max_context"])
+    engine = OnnxRuntimeCausal(
+        opened.path(target.file),
+        pools=pools_for(context, options.slots or DEFAULT_SLOTS),
+        threads=options.threads,
+        max_chunk=min(limits["max_chunk"], context),
+    )
+    try:
+        if engine.limits.vocab_size != limits["vocab_size"]:
+            raise ValueError(
+                f"the graph's logits are {engine.limits.vocab_size} wide, the manifest says {limits['vocab_size']}"
+            )
+        replay_golden(engine, read_golden(opened.path(GOLDEN_FILE)), manifest.parity, where)
+        return _model(manifest, target, codec, engine, context)
+    except BaseException:
+        engine.close()
+        raise
 
-    Short texts are most of the traffic and a call costs by the capacity of its pool, so every slot may be in a small pool;
-    the large ones have fewer, or memory would be the longest text's times the slots.
-    """
-    capacities = []
-    capacity = SMALLEST_POOL
-    while capacity < max_context:
-        capacities.append(capacity)
-        capacity *= 2
-    capacities.append(max_context)
-    shares = [POOL_SHARES[min(at, len(POOL_SHARES) - 1)] for at in range(len(capacities))]
-    return {capacity: max(1, slots // share) for capacity, share in zip(capacities, shares, strict=True)}
+
+def _model(
+    manifest: Manifest, target: Target, codec: HuggingFaceCodec, engine: OnnxRuntimeCausal, context: int
+) -> TextModel:
+    vocab_size = engine.limits.vocab_size
+    return TextModel(
+        engine=engine,
+        sampler=NumpySampler(vocab_size),
+        compiler=GrammarCompiler(codec),
+        codec=codec,
+        writer=partial(open_writer, codec),
+        info=TextModelInfo(
+            name=manifest.model,
+            version=manifest.version,
+            engine=engine.kind,
+            precision=target.precision,
+            vocab_size=vocab_size,
+            max_context=context,
+            created_s=int(manifest.created_unix_s),
+        ),
+        costs=measure(engine),
+    )
+
+
+def _target(manifest: Manifest) -> Target:
+    target = manifest.target(RUNNER)
+    if target is None:
+        have = ", ".join(sorted({target.kind for target in manifest.targets}))
+        raise ValueError(f"no target for {RUNNER}, it has {have}; build with that target in the recipe")
+    return target
