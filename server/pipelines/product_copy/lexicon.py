@@ -2,7 +2,8 @@
 
 A list is a text file in ``data/``: ``canonical < broader: spelling, ~spelling``. A copy may name the broader thing of what
 its record names (steel for stainless steel), never the narrower one. ``~`` marks a spelling that is also an ordinary word
-(sand, rose, clear): it is a claim only where the words around it say so, while in a record it always counts.
+(sand, rose, clear): it is a claim only where the words around it say so, while in a record it always counts. A line that
+begins with ``!`` names what only looks like the others (green tea is no green).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _LISTS = {
 # One Chinese character is a colour only beside these; alone it is half of another word (黑板, 白天, 金属).
 _ONE = re.compile(f"[{CJK}]")
 _BEFORE_ONE, _AFTER_ONE = set("、，。；：/ （(-") | {""}, set("、，。；/ ）)款版") | {""}
-_IN_CONTEXT_BEFORE = re.compile(r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?$")
+_IN_CONTEXT_BEFORE = re.compile(
+    r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?$"
+)
 _IN_CONTEXT_AFTER = re.compile(
     r"^(?:[- ]?colou?r(?:ed|s)?\b| finish\b| version\b| edition\b| shade\b| tone\b|\s*[,/.;]|\s*$| and\b)"
 )
@@ -46,21 +49,22 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """One list."""
+    """One list; ``chinese`` has the first Chinese spelling of a thing."""
 
     kind: ClaimKind
     pattern: re.Pattern[str]
     canonical: dict[str, tuple[str, bool]]
     broader: dict[str, str]
+    chinese: dict[str, str]
 
     def find(self, folded: str) -> Iterator[Term]:
         """All of its words in a folded text, longest first at each place."""
         for match in self.pattern.finditer(folded):
             start, end = match.span()
             spelling = re.sub(r"[\s-]+", " ", match.group())
-            name, sure = self.canonical.get(spelling) or self.canonical.get(spelling.rstrip("s"), ("", True))
-            if not name:
-                name, sure = self.canonical[spelling.removesuffix("es")]
+            name, sure = next(self.canonical[s] for s in _singulars(spelling) if s in self.canonical)
+            if not name:  # it only looks like one
+                continue
             if len(spelling) == 1 and _ONE.match(spelling) and self.kind is ClaimKind.COLOUR:
                 before, after = folded[start - 1 : start], folded[end : end + 1]
                 if before not in _BEFORE_ONE or after not in _AFTER_ONE:
@@ -77,6 +81,10 @@ class Lexicon:
         while seen:
             yield seen
             seen = self.broader.get(seen)
+
+
+def _singulars(spelling: str) -> tuple[str, str, str]:
+    return spelling, spelling.removesuffix("s"), spelling.removesuffix("es")
 
 
 def read_list(name: str) -> list[str]:
@@ -97,14 +105,27 @@ def lexicon_of(kind: ClaimKind) -> Lexicon:
     return next(lexicon for lexicon in lexicons() if lexicon.kind is kind)
 
 
+def _names() -> list[str]:
+    return [
+        fold(name.strip()) for line in read_list("brands.txt") for name in line.split(",") if name.strip()
+    ]
+
+
 @cache
 def brand_names() -> re.Pattern[str]:
-    """Known names, as they are written (``(?-i)``: a name in small letters is a word)."""
-    names = [name.strip() for line in read_list("brands.txt") for name in line.split(",") if name.strip()]
-    latin = sorted((name for name in names if not HAS_CJK.search(name)), key=len, reverse=True)
-    chinese = [name for name in names if HAS_CJK.search(name)]
-    spelled = "|".join(f"{re.escape(name)}|{re.escape(name.upper())}" for name in latin)
-    return re.compile(rf"(?<![\w-])(?:{spelled})(?![\w-])|{'|'.join(map(re.escape, chinese))}")
+    """Known names, over folded text."""
+    ordered = sorted(_names(), key=len, reverse=True)
+    latin = "|".join(re.escape(name) for name in ordered if not HAS_CJK.search(name))
+    return re.compile(
+        rf"(?<![a-z0-9-])(?:{latin})(?![a-z0-9-])|"
+        + "|".join(name for name in ordered if HAS_CJK.search(name))
+    )
+
+
+@cache
+def listed_names() -> frozenset[str]:
+    """Known names that are no ordinary words: names also in small letters."""
+    return frozenset(name for name in _names() if " " not in name and not is_common(name) and len(name) > 3)
 
 
 @cache
@@ -118,7 +139,24 @@ def is_common(word: str) -> bool:
     words = common_words()
     if word in words:
         return True
-    for ending in ("'s", "s", "es", "d", "ed", "r", "er", "ing", "ly", "y", "st", "est", "ness", "able", "less", "ful"):
+    for ending in (
+        "'s",
+        "s",
+        "es",
+        "d",
+        "ed",
+        "r",
+        "er",
+        "ing",
+        "ly",
+        "y",
+        "st",
+        "est",
+        "ness",
+        "able",
+        "less",
+        "ful",
+    ):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             base = word[: -len(ending)]
             if base in words or base + "e" in words or base[:-1] + "y" in words:
@@ -131,7 +169,13 @@ def is_common(word: str) -> bool:
 def _load(kind: ClaimKind, name: str) -> Lexicon:
     canonical: dict[str, tuple[str, bool]] = {}
     broader: dict[str, str] = {}
+    chinese: dict[str, str] = {}
     for line in read_list(name):
+        if line.startswith("!"):
+            canonical.update(
+                {re.sub(r"[\s-]+", " ", fold(one.strip())): ("", True) for one in line[1:].split(",")}
+            )
+            continue
         head, _, tail = line.partition(":")
         thing, _, parent = head.partition("<")
         thing = thing.strip()
@@ -143,7 +187,9 @@ def _load(kind: ClaimKind, name: str) -> Lexicon:
             key = re.sub(r"[\s-]+", " ", fold(spelling.lstrip("~")))
             if key:
                 canonical.setdefault(key, (thing, sure))
-    return Lexicon(kind, _pattern(sorted(canonical, key=len, reverse=True)), canonical, broader)
+            if HAS_CJK.search(key):
+                chinese.setdefault(thing, spelling.lstrip("~"))
+    return Lexicon(kind, _pattern(sorted(canonical, key=len, reverse=True)), canonical, broader, chinese)
 
 
 def _pattern(spellings: list[str]) -> re.Pattern[str]:
