@@ -89,7 +89,9 @@ def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTex
 
 def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates] | None:
     """What product copy may say, and what it says without a model; None where the product is off."""
-    return None
+    from server.pipelines.product_copy.rules import open_rules
+
+    return open_rules(settings.copy_style)
 
 
 def usable_cores() -> int:

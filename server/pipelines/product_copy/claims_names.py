@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from server.copy_domain import ClaimKind
 from server.pipelines.product_copy.findings import Finding
 from server.pipelines.product_copy.folding import HAS_CJK, Folded, fold, stem
-from server.pipelines.product_copy.lexicon import brand_names, is_common, listed_names
+from server.pipelines.product_copy.lexicon import brand_names, is_common, listed_names, read_words
 from server.pipelines.product_copy.record import Evidence, RecordFacts
 
 _TOKEN = re.compile(r"[a-z0-9]+(?:['.&/+-][a-z0-9]+)*")
@@ -21,39 +21,7 @@ _MAKER = re.compile(
     r"(?<![a-z])(?:by|from|made by|manufactured by|brand:|designed by)\s(?P<name>[a-z0-9][\w'&.-]*)|(?:来自|品牌[:：为]?)\s?(?P<cn>[a-z0-9][\w'&.-]*)"
     r"|(?P<before>[a-z0-9][\w'&.-]*)\s?(?:出品|推出|品牌|制造)"
 )
-_ALWAYS = frozenset(
-    [
-        "i",
-        "i'm",
-        "i'll",
-        "we",
-        "ok",
-        "tv",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "christmas",
-        "easter",
-        "halloween",
-        "english",
-    ]
-)
+_ALWAYS = read_words("unclaimed_capitals")
 _ENDS = re.compile(r"(?:^|[.!?:;\n•|\"(—–-]|\.\.\.|。|！|？|：|；|，|、)[\s\"'(]*$")
 
 

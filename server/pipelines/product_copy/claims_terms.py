@@ -12,63 +12,11 @@ from collections.abc import Iterator
 from server.copy_domain import ClaimKind
 from server.pipelines.product_copy.findings import Finding
 from server.pipelines.product_copy.folding import CJK
-from server.pipelines.product_copy.lexicon import common_words, lexicons
+from server.pipelines.product_copy.lexicon import common_words, lexicons, read_words
 from server.pipelines.product_copy.record import WORD, Evidence, RecordFacts, polarity
 
 _EST = re.compile(r"(?<![a-z])[a-z]{2,}est(?![a-z])")
-_NO_EST = frozenset(
-    [
-        "rest",
-        "west",
-        "chest",
-        "guest",
-        "honest",
-        "interest",
-        "request",
-        "forest",
-        "harvest",
-        "modest",
-        "nest",
-        "vest",
-        "zest",
-        "quest",
-        "digest",
-        "invest",
-        "suggest",
-        "contest",
-        "protest",
-        "arrest",
-        "attest",
-        "behest",
-        "conquest",
-        "crest",
-        "earnest",
-        "infest",
-        "ingest",
-        "jest",
-        "manifest",
-        "midwest",
-        "pest",
-        "retest",
-        "test",
-        "tempest",
-        "unrest",
-        "wrest",
-        "everest",
-        "budapest",
-        "backrest",
-        "armrest",
-        "footrest",
-        "headrest",
-        "best",
-        "wellest",
-        "inquest",
-        "bequest",
-        "detest",
-        "northwest",
-        "southwest",
-    ]
-)
+_NO_EST = read_words("no_superlatives")
 _MORE_THAN = re.compile(
     r"(?<![a-z])(?:(?:more|less|fewer)(?: [a-z]+)? than|(?!other|rather)[a-z]{3,}er than|better|outperform\w*|beats|compared (?:to|with) other)(?![a-z])"
     r"|比(?:普通|其他|同类|一般|传统)[一-鿿]{0,6}更?|更(?:胜一筹|优于)"
@@ -84,33 +32,7 @@ _FORM_END = re.compile(
     r"(?:proof|resistant|repellent|safe|free|grade|certified|approved|compatible|powered|coated|plated|infused|friendly|washable|"
     r"activated|lined|tested|accredited|licensed|endorsed)$"
 )
-_NO_FORM = frozenset(
-    [
-        "free",
-        "safe",
-        "proof",
-        "grade",
-        "lined",
-        "friendly",
-        "tested",
-        "user-friendly",
-        "hassle-free",
-        "carefree",
-        "worry-free",
-        "stress-free",
-        "fuss-free",
-        "streamlined",
-        "outlined",
-        "underlined",
-        "feel-free",
-        "feel",
-        "free",
-        "gluten-free",
-        "family-friendly",
-        "budget-friendly",
-        "upgrade",
-    ]
-) | {"feel free", "be free", "user friendly", "family friendly"}
+_NO_FORM = read_words("no_features")
 _HAS = re.compile(
     r"(?<![a-z])(?:includes|including|included are|comes with|come with|supplied with|delivered with|equipped with|fitted with|featuring|"
     r"boasts|built[- ]in|integrated|compatible with|works with|work with|suitable for use with|designed for use with|fits|supports|powered by|"
@@ -120,101 +42,8 @@ _HAS = re.compile(
 _WHAT_ENDS = re.compile(
     r"\s(?:and|or|for|that|which|to|in|so|on|at|by|from|when|while|as|is|are|of your|of the)\s.*$"
 )
-_FREE_HEADS = frozenset(
-    [
-        "design",
-        "style",
-        "look",
-        "finish",
-        "feel",
-        "ease",
-        "care",
-        "love",
-        "confidence",
-        "comfort",
-        "detail",
-        "touch",
-        "charm",
-        "name",
-        "smile",
-        "you",
-        "mind",
-        "everything",
-        "eye",
-        "it",
-        "lot",
-        "bit",
-        "way",
-        "any",
-        "your",
-        "all",
-        "every",
-        "them",
-        "him",
-        "her",
-        "one",
-        "product",
-        "item",
-        "us",
-        "our",
-        "home",
-        "office",
-        "kitchen",
-        "desk",
-        "room",
-        "day",
-        "life",
-        "need",
-        "needs",
-        "order",
-        "question",
-        "sense",
-    ]
-)
-_LIGHT = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "its",
-        "your",
-        "our",
-        "any",
-        "every",
-        "all",
-        "this",
-        "that",
-        "these",
-        "those",
-        "very",
-        "really",
-        "simple",
-        "nice",
-        "lovely",
-        "good",
-        "great",
-        "pleasant",
-        "clean",
-        "modern",
-        "classic",
-        "everyday",
-        "new",
-        "own",
-        "full",
-        "few",
-        "some",
-        "most",
-        "many",
-        "other",
-        "such",
-        "ordinary",
-        "usual",
-        "standard",
-        "little",
-        "most",
-        "almost",
-    ]
-)
+_FREE_HEADS = read_words("no_parts")
+_LIGHT = read_words("light_words")
 _CN_HAS = re.compile(
     rf"(?:支持|兼容|适配|适用于|内置|自带|配有|配备|附带|附赠|搭载|含有|富含|添加|具备|具有|通过|符合|获得|荣获|采用|选用|适合)(?P<what>[{CJK}a-z0-9 +.-]{{2,16}})"
 )

@@ -94,6 +94,19 @@ def read_list(name: str) -> list[str]:
 
 
 @cache
+def read_words(name: str) -> frozenset[str]:
+    """A set of words by its name."""
+    sets: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in read_list("word_sets.txt"):
+        if line.endswith(":"):
+            current = sets.setdefault(line[:-1], [])
+        else:
+            current.extend(word.replace("_", " ") for word in line.split())
+    return frozenset(sets[name])
+
+
+@cache
 def lexicons() -> tuple[Lexicon, ...]:
     """All lists."""
     return tuple(_load(kind, name) for kind, name in _LISTS.items())

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cache
 
 from server.pipelines.product_copy.folding import stem
-from server.pipelines.product_copy.lexicon import read_list
+from server.pipelines.product_copy.lexicon import read_list, read_words
 from server.pipelines.product_copy.money import currency_at
 from server.pipelines.product_copy.number_words import NUMBER, step_of, value_of
 
@@ -24,14 +24,8 @@ _CN_NOT = re.compile(
     r"十分|千万|万[一能用]|二手|半[自全导]|四[季周]|五[金谷]|七夕|三[脚角]|八[角卦]|九[州天]|百[货年搭叶]|十[字足]|一[次天日]|千家"
 )
 # Words that say that something is counted, not what.
-COUNT_WORDS = frozenset(
-    "pack package count pcs pc piece set ct pk item unit box case per qty quantity number 件 个 支 只 包 片 张 套 pair total".split()
-)  # fmt: skip
-_NOT_COUNTED = frozenset(
-    "and or with for in of the to x on at by is are was from it its that this these those which a an as but so if not up "
-    "than more less only just comes come made has have can will you your we our they them into each every all both here "
-    "out off over under through look find take meet set get give makes make offers plus also about around".split()
-)  # fmt: skip
+COUNT_WORDS = read_words("count_words")
+_NOT_COUNTED = read_words("not_counted")
 _NEXT_WORDS = re.compile(r"[\s-]{0,2}([a-z][a-z]+)(?:[\s-]+([a-z][a-z]+))?(?:[\s-]+([a-z][a-z]+))?")
 _LINK = re.compile(r"^[\"']?\s?(?:-|×|x|/|to|by|and|or|~|至|到|乘)\s?$")
 _MORE = re.compile(
