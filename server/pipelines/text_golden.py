@@ -72,7 +72,9 @@ def record_golden(
     )
 
 
-def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, where: object) -> None:
+def replay_golden(
+    engine: CausalEngine, golden: Golden, tolerance: Tolerance, where: object, *, steps: int | None = None
+) -> None:
     """Hold an engine against what is recorded.
 
     Args:
@@ -81,6 +83,7 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
         tolerance: of the manifest; ``score_abs`` and ``score_rel`` are of log-probabilities, ``min_overlap`` is the share
             of recorded tokens that must hold.
         where: the version, for messages.
+        steps: answer tokens to look at in all, the first ones of each text; None: all of them.
 
     Raises:
         ArtifactError: the record is not one of texts, or the engine would write something else; says where and by how much.
@@ -93,12 +96,13 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
             raise KeyError("shapes")
     except KeyError as error:
         raise ArtifactError(f"{where}: golden.npz holds no golden texts ({error}); build it again") from error
-    held = steps = 0
+    held = looked = 0
+    most = tokens_NG.shape[1] if steps is None else max(1, steps // len(tokens_NG))
     first = ""
     for row, (prompt_P, tokens_G, logprobs_G) in enumerate(
         zip(prompts_NP, tokens_NG, logprobs_NG, strict=True)
     ):
-        tokens = [int(token) for token in tokens_G if token >= 0]
+        tokens = [int(token) for token in tokens_G if token >= 0][:most]
         prompt = [int(token) for token in prompt_P if token >= 0]
         if len(prompt) + len(tokens) > engine.limits.max_context:
             continue  # this server was told to serve a shorter context than the version has
@@ -126,13 +130,13 @@ def replay_golden(engine: CausalEngine, golden: Golden, tolerance: Tolerance, wh
             _walk(engine, prompt, len(tokens), forced)
         except ValueError as error:
             raise ArtifactError(f"{where}: golden text {row + 1} does not fit the engine: {error}") from error
-        steps += len(tokens)
+        looked += len(tokens)
         held += len(tokens) - len(errors)
         if errors and not first:
             first = f"text {row + 1}, {errors[0]}"
-    if steps == 0 or held < tolerance.min_overlap * steps:
+    if looked == 0 or held < tolerance.min_overlap * looked:
         raise ArtifactError(
-            f"{where}: golden replay differs on {engine.kind}: {held} of {steps} tokens hold, must be "
+            f"{where}: golden replay differs on {engine.kind}: {held} of {looked} tokens hold, must be "
             f"{tolerance.min_overlap:.3g} of them ({first or 'none fits the context'}); this version is not served, build it again"
         )
 

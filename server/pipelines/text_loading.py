@@ -48,6 +48,7 @@ from server.text_domain import TEXT_TASK, TextModelInfo
 
 RUNNER = "onnxruntime"
 DEFAULT_SLOTS = 8
+REPLAY_STEPS = 64  # of the golden texts; publishing replays them whole
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"
 )  # fmt: skip
@@ -110,7 +111,9 @@ def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextMo
             raise ValueError(
                 f"the graph's logits are {engine.limits.vocab_size} wide, the manifest says {limits['vocab_size']}"
             )
-        replay_golden(engine, read_golden(opened.path(GOLDEN_FILE)), manifest.parity, where)
+        replay_golden(
+            engine, read_golden(opened.path(GOLDEN_FILE)), manifest.parity, where, steps=REPLAY_STEPS
+        )
         return _model(manifest, target, codec, engine, context)
     except BaseException:
         engine.close()
