@@ -9,7 +9,9 @@ Source:
 
 from __future__ import annotations
 
-ANSWER_WEIGHT = 4.0  # an answer token takes a row of a step, a prompt token a part of one: about what it costs
+ANSWER_WEIGHT = (
+    4.0  # an answer token takes a row of a step, a prompt token a part of one: about what it costs
+)
 
 
 class FairShare:

@@ -36,7 +36,18 @@ class Pool:
         soiled: slots that may hold what is not a number; they need a whole copy over them before they are used.
     """
 
-    __slots__ = ("active", "capacity", "filled_N", "hits", "ids_NS", "pins", "soiled", "usable", "used_at", "writers")
+    __slots__ = (
+        "active",
+        "capacity",
+        "filled_N",
+        "hits",
+        "ids_NS",
+        "pins",
+        "soiled",
+        "usable",
+        "used_at",
+        "writers",
+    )
 
     def __init__(self, capacity: int, slots: int) -> None:
         self.capacity = capacity
@@ -73,7 +84,9 @@ class KvSlots:
         """
         for capacity, slots in pools.items():
             if capacity < 2 or slots < 1:
-                raise ValueError(f"a pool of {slots} slots of {capacity} tokens; needs at least 1 slot of 2 tokens")
+                raise ValueError(
+                    f"a pool of {slots} slots of {capacity} tokens; needs at least 1 slot of 2 tokens"
+                )
         self.pools = {capacity: Pool(capacity, pools[capacity]) for capacity in sorted(pools)}
         self.largest = max(self.pools)
         self.tick = 0

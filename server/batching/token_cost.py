@@ -9,6 +9,7 @@ Units: seconds, and tokens.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -48,7 +49,7 @@ class TokenCosts:
 
 
 def measure(engine: CausalEngine, clock: Callable[[], float] = time.monotonic) -> TokenCosts:
-    """Run the kinds of calls that serving will run, twice each, and learn from the second: warms the engine up as well.
+    """Run the kinds of calls that serving will run, three times each, and learn: warms the engine up as well.
 
     Only in the smallest pool, and with prompts of some tokens: a model of half a billion weights would take the better
     part of a minute for all pools and whole chunks, and a server must be ready within seconds. The lines of the other
@@ -70,9 +71,12 @@ def measure(engine: CausalEngine, clock: Callable[[], float] = time.monotonic) -
             np.full(rows, width, np.int64),
         )
         engine.run(call)
-        began = clock()
-        engine.run(call)
-        points[width == 1].append((rows * width, clock() - began))
+        best_s = math.inf
+        for _ in range(2):  # the better one: what disturbs a machine while it loads is not the engine's cost
+            began = clock()
+            engine.run(call)
+            best_s = min(best_s, clock() - began)
+        points[width == 1].append((rows * width, best_s))
     costs = TokenCosts(limits.pools)
     for each in limits.pools:
         costs.decode[each] = _line(points[True])

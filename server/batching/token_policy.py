@@ -110,7 +110,8 @@ def _cheapest(
             if hit.slot == slot:
                 kept = hit.tokens
             else:
-                seconds += costs.copy.predict_s(hit.tokens)
+                compute_s = costs.prompt[pool.capacity].per_item_s * hit.tokens
+                seconds += min(costs.copy.predict_s(hit.tokens), compute_s)
         if pool.filled_N[index]:
             seconds += loss_s(slots, costs, slot, kept)
         if best is None or seconds < best.seconds:

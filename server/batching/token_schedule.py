@@ -203,14 +203,12 @@ class TokenScheduler:
 
     def _start(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
         hit = lookup(self.slots, job.prompt_ids)
-        if hit is not None:
-            pays_s = self.costs.prompt[hit.slot[0]].per_item_s * hit.tokens
-            if self.costs.copy.predict_s(hit.tokens) >= pays_s:
-                hit = None
         found = self._place(job, need, now_s, step, hit)
         if found is None:
             return False
         slot = found.slot
+        if hit is not None and hit.slot != slot and not self._copy_pays(slot, hit.tokens):
+            hit = None
         kept = 0 if hit is None else hit.tokens
         if hit is not None:
             self.slots.pools[hit.slot[0]].hits[hit.slot[1]] += 1
@@ -232,6 +230,9 @@ class TokenScheduler:
             step.prefix_asked += job.prompt_tokens
             step.cached_tokens += job.cached
         return True
+
+    def _copy_pays(self, slot: Slot, tokens: int) -> bool:
+        return self.costs.copy.predict_s(tokens) <= self.costs.prompt[slot[0]].per_item_s * tokens
 
     def _grow(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
         assert job.slot is not None
@@ -301,7 +302,11 @@ class TokenScheduler:
     def _tidy(self, step: Step) -> None:
         for capacity, pool in self.slots.pools.items():
             active = pool.active
-            if not active or active[-1] - active[0] + 1 == len(active) or self._tidied.get(capacity) == active:
+            if (
+                not active
+                or active[-1] - active[0] + 1 == len(active)
+                or self._tidied.get(capacity) == active
+            ):
                 continue
             ends: Sequence[TextJob] = [self._writers(pool)[0], self._writers(pool)[-1]]
             left = [(_index(job), job.filled, job.most_tokens - len(job.tokens)) for job in ends]

@@ -34,6 +34,7 @@ class TextJob:
         slot: where it writes; None: it waits.
         filled: its tokens that are computed in its slot.
         cached: prompt tokens that were not computed for it but found.
+        expected_cached: prompt tokens that admission expects to be found.
         began_s: when its first token was computed or found; None: not yet.
         preempted: how often it lost its slot.
     """
@@ -50,6 +51,7 @@ class TextJob:
     slot: Slot | None = None
     filled: int = 0
     cached: int = 0
+    expected_cached: int = 0
     began_s: float | None = None
     preempted: int = 0
 
