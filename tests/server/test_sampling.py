@@ -275,6 +275,21 @@ def test_masks_are_made_once_a_step_whether_prepared_or_not() -> None:
     assert mask.fills == 2
 
 
+def test_a_constraint_that_fails_on_its_own_token_fails_its_text_alone() -> None:
+    """A grammar that becomes too complex between its mask and its token takes no other text with it."""
+
+    class Tired(Allow):
+        def accept(self, token_id: int) -> None:
+            raise ValueError("too complex")
+
+    told = sample(
+        [np.zeros(64, np.float32)] * 3, [asked(temperature=0.0)] * 3, [None, Tired({3}), Allow({5})]
+    )
+
+    assert told.bad_B.tolist() == [False, True, False]
+    assert told.tokens_B[2] == 5
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("broken", ["nan", "all nan", "inf", "nothing"])
 def test_a_row_that_is_not_numbers_is_bad_and_its_neighbours_are_not(temperature: float, broken: str) -> None:
