@@ -78,7 +78,14 @@ PACKAGE: Stage[Tuned, PackagePart, PackageRecord, Packaged] = Stage(
     run=_package,
     record=PackageRecord,
     state=lambda tuned, output, record: Packaged(tuned=tuned, output=output, record=record),
-    code=(*_PAIRS, "build_engines.text.package", "build_engines.models.causal", "build_engines.onnx_writer"),
+    code=(
+        *_PAIRS,
+        "build_engines.text.package",
+        "build_engines.models.causal",
+        "build_engines.onnx_writer",
+        "build_engines.targets",
+        "server.engines",
+    ),
     packages=("onnxruntime", "onnx", "onnx-ir", "numpy"),
 )
 VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
@@ -93,7 +100,6 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
             f"build_engines.text.{name}"
             for name in ("verify", "evidence", "scoring", "reference", "package", "checkpoint")
         ),
-        "build_engines.gate",
         "build_engines.speed",
         "build_engines.models.causal",
         "build_engines.models.bfloat16",

@@ -147,6 +147,7 @@ class TextGatePart:
             memory a second time; then the parent must agree with itself, alone and in a batch).
         reference_pairs: how many of the gate's pairs the reference reads.
         max_logprob_error: largest difference of a token's log-probability to the reference's, in nats.
+        samples: texts to write into the report (0: none).
         on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
         seed: of resampling.
     """
@@ -159,6 +160,7 @@ class TextGatePart:
     reference: Reference = "transformers"
     reference_pairs: int = 8
     max_logprob_error: float = 0.02
+    samples: int = 4
     on_refused: OnRefused = "stop"
     seed: int = 0
 
@@ -171,6 +173,8 @@ class TextGatePart:
         for name in ("filled", "reference_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
+        if self.samples < 0:
+            raise ValueError(f"samples is {self.samples}; use 0 or more")
         for name in ("max_perplexity_rise", "min_speedup", "max_logprob_error"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} is {getattr(self, name)}; use a number above 0")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from build_engines.gate import refuse_unless_all_hold
+from build_engines.errors import GateRefused
 from build_engines.hardware import describe_hardware
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
@@ -46,9 +46,14 @@ from server.pipelines.text_golden import TOKEN_IDS, record_golden
 
 SLOTS = 8
 GOLDEN_TEXTS, GOLDEN_TOKENS = 6, 32
-SAMPLES, SAMPLE_TOKENS = 4, 256
+SAMPLE_TOKENS = 256
 TOLERANCES = {"fp32": Tolerance(score_abs=1e-2, min_overlap=1.0)}
 QUANTIZED = Tolerance(score_abs=0.25, min_overlap=0.9)  # other CPUs have other dot products
+
+_ADVICE = (
+    'Publish the FP32 parent instead (gate.on_refused = "publish_parent", or package.variant = "fp32"), try another '
+    "package.variant or package.awq, give more pairs or gate.rounds to decide by, or move a limit in [gate] on purpose."
+)
 
 Open = Callable[[Path, Mapping[int, int], int], CausalEngine]
 
@@ -86,7 +91,7 @@ def run(
         hardware = describe_hardware()
         speed, cost = _speed(engines, part.gate, hardware["cpu"], work)
         _write_golden(packaged, engines[CANDIDATE], pairs, work)
-        samples = _samples(packaged, engines[CANDIDATE], pairs)
+        samples = _samples(packaged, engines[CANDIDATE], pairs, part.gate.samples)
     counts = token_counts_scores(_learnt(packaged), pairs, limits["vocab_size"])
     evidence = [
         parity_evidence(alone, wanted, part.gate),
@@ -97,7 +102,8 @@ def run(
         evidence += decode_speed_evidence(speed, part.gate)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
-    refuse_unless_all_hold(part.model, evidence, ())
+    if not all(item.passed for item in evidence):
+        raise GateRefused(part.model, evidence, advice=_ADVICE)
     sizes = {name: record.size_bytes for name, record in _records(packaged).items()}
     return TextVerifyRecord(
         evidence=tuple(evidence),
@@ -188,10 +194,12 @@ def _write_golden(packaged: Packaged, engine: CausalEngine, pairs: Sequence[Enco
     write_golden(work.folder / GOLDEN_FILE, golden)
 
 
-def _samples(packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPair]) -> tuple[Sample, ...]:
+def _samples(
+    packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPair], count: int
+) -> tuple[Sample, ...]:
     codec = load_codec(packaged.tuned.checkpoint)
     fits = [pair for pair in pairs if pair.prompt_tokens + SAMPLE_TOKENS <= engine.limits.max_context]
-    chosen = fits[:: max(1, len(fits) // SAMPLES)][:SAMPLES]
+    chosen = fits[:: max(1, len(fits) // count)][:count] if count else []
     prompts = [pair.ids[: pair.prompt_tokens].tolist() for pair in chosen]
     if not prompts:
         return ()
