@@ -14,11 +14,31 @@ from server.text_telemetry import StepReport, TextRecorder
 log = logging.getLogger(__name__)
 
 
+NOTHING = StepReport(
+    seconds=0.0,
+    engine_s=0.0,
+    mask_s=0.0,
+    schedule_s=0.0,
+    calls=0,
+    prompt_tokens=0,
+    cached_tokens=0,
+    output_tokens=0,
+    prefix_asked=0,
+    prefix_hit=0,
+    preemptions=0,
+    slots_in_use=0,
+    waiting=0,
+    first_tokens_s=(),
+    inter_tokens_s=(),
+)
+
+
 class TextReports:
     """A recorder that cannot fail."""
 
     def __init__(self, name: str, recorder: TextRecorder) -> None:
         self._name, self._recorder = name, recorder
+        self._busy = False
 
     def refused(self, reason: str) -> None:
         """A text was refused."""
@@ -48,7 +68,14 @@ class TextReports:
             first_tokens_s=first_tokens_s,
             inter_tokens_s=inter_tokens_s,
         )
+        self._busy = bool(report.slots_in_use or report.waiting)
         self._safely(lambda: self._recorder.step_done(report))
+
+    def idle(self) -> None:
+        """No text is left, and so no step will come that says that no slot is in use."""
+        if self._busy:
+            self._busy = False
+            self._safely(lambda: self._recorder.step_done(NOTHING))
 
     def _safely(self, tell: Callable[[], None]) -> None:
         try:

@@ -21,6 +21,7 @@ from server.engines.causal import CausalCall, CausalEngine
 GUESS_DECODE = (0.010, 0.002)  # before anything was measured; a few calls correct it
 GUESS_PROMPT = (0.010, 0.002)
 GUESS_COPY = (0.001, 0.00001)
+GROWTH = 1.15  # of a call's time, with each doubling of the capacity, until it was measured
 MEASURED_CHUNK = 64  # tokens of the longest prompt call that is measured
 
 
@@ -53,7 +54,7 @@ def measure(engine: CausalEngine, clock: Callable[[], float] = time.monotonic) -
 
     Only in the smallest pool, and with prompts of some tokens: a model of half a billion weights would take the better
     part of a minute for all pools and whole chunks, and a server must be ready within seconds. The lines of the other
-    pools begin as this one's, a little too low, and are learned from their first calls.
+    pools begin a little above this one's, as attention is dense in the capacity, and are learned from their calls.
 
     To be called where the engine was loaded, before a batcher has it: the engine has one user at a time.
     """
@@ -78,9 +79,12 @@ def measure(engine: CausalEngine, clock: Callable[[], float] = time.monotonic) -
             best_s = min(best_s, clock() - began)
         points[width == 1].append((rows * width, best_s))
     costs = TokenCosts(limits.pools)
-    for each in limits.pools:
-        costs.decode[each] = _line(points[True])
-        costs.prompt[each] = _line(points[False] or points[True])
+    for doublings, each in enumerate(sorted(limits.pools)):
+        more = GROWTH**doublings
+        costs.decode[each] = _line([(tokens, seconds * more) for tokens, seconds in points[True]])
+        costs.prompt[each] = _line(
+            [(tokens, seconds * more) for tokens, seconds in points[False] or points[True]]
+        )
     return costs
 
 
