@@ -98,10 +98,9 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
         *_LEARNING,
         *(
             f"build_engines.text.{name}"
-            for name in ("verify", "evidence", "scoring", "reference", "package", "checkpoint")
+            for name in ("verify", "evidence", "scoring", "reference", "checkpoint")
         ),
         "build_engines.speed",
-        "build_engines.models.causal",
         "build_engines.models.bfloat16",
         *_CODEC,
         "server.engines",

@@ -19,10 +19,8 @@ from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import PackagePart
 from build_engines.text.records import PackagedRecord, PackageRecord
-from build_engines.text.states import Tuned
+from build_engines.text.states import CANDIDATE, PARENT, Tuned
 from server.artifacts.manifest import Calibration
-
-CANDIDATE, PARENT = "candidate", "parent"
 
 
 def run(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:

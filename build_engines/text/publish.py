@@ -15,10 +15,9 @@ from build_engines.fingerprint import digest_of
 from build_engines.hardware import code_version, packages
 from build_engines.publish import is_current, published_before
 from build_engines.text.checkpoint import TEXT_FILES
-from build_engines.text.package import CANDIDATE
 from build_engines.text.recipe import TextRecipe
 from build_engines.text.report import REPORT_HTML, REPORT_JSON, make_text_report, text_report_html
-from build_engines.text.states import TextPublished, TextVerified
+from build_engines.text.states import CANDIDATE, TextPublished, TextVerified
 from build_engines.text.verify import open_packaged
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE, read_golden

@@ -10,6 +10,7 @@ from build_engines.text.records import FinetuneRecord, PackageRecord, TextLoadRe
 from server.artifacts.manifest import Kind
 from server.artifacts.repository import OpenedVersion
 
+CANDIDATE, PARENT = "candidate", "parent"  # folders of ``package``, and names in figures
 REQUIRED_EVIDENCE: tuple[Kind, ...] = ("parity", "floor")
 REQUIRED_OF_COMPRESSED: tuple[Kind, ...] = ("quality", "speed", "parity", "floor")
 

@@ -29,14 +29,13 @@ from build_engines.text.evidence import (
     perplexity_evidence,
     token_counts_scores,
 )
-from build_engines.text.package import CANDIDATE, PARENT
 from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import TextGatePart, VerifyTextPart
 from build_engines.text.records import PackagedRecord, Sample, TextVerifyRecord
 from build_engines.text.reference import reference_scores
 from build_engines.text.scoring import Scores, perplexity, score_pairs
-from build_engines.text.states import Packaged
+from build_engines.text.states import CANDIDATE, PARENT, Packaged
 from server.artifacts.golden import GOLDEN_FILE, write_golden
 from server.artifacts.manifest import Cost, Tolerance
 from server.encoding.text import load_codec

@@ -68,10 +68,7 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     "text-load": TRAINING,
     "finetune": RAW | SPLIT | TRAINING | CODEC,
     "package": RAW | SPLIT | TRAINING,
-    "text-verify": RAW
-    | SPLIT
-    | TRAINING
-    | {"server.encoding.chat_template", "build_engines.evaluation.paired"},
+    "text-verify": RAW | SPLIT | TRAINING,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,
