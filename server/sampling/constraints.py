@@ -22,7 +22,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from server.errors import InvalidRequest
 from server.sampling.base import Mask
-from server.sampling.grammar_limits import FIELD, grammar_of
+from server.sampling.grammar_limits import FIELD, JSON_FORM, grammar_of
 from server.text_domain import Constraint, ConstraintKind, GenerateRequest
 from server.text_generator import TextCodec
 
@@ -31,9 +31,6 @@ log = logging.getLogger("vitrine.text")
 KEPT = 64
 MAX_COMPILE_S = 1.0  # of CPU; what takes that long makes slow masks as well
 _SHOWN_CHARS = 300
-# Models that are left free between values write spaces until their tokens end; and oneOf is written as anyOf, because no
-# grammar can count matches.
-_JSON_FORM: Any = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,32}", "coerce_one_of": True}
 
 
 def _limits() -> LLParserLimits:
@@ -156,7 +153,7 @@ class GrammarCompiler:
         kind, text = grammar_of(constraint)
         try:
             if kind is ConstraintKind.JSON_SCHEMA:
-                grammar = LLMatcher.grammar_from_json_schema(text, defaults=_JSON_FORM)
+                grammar = LLMatcher.grammar_from_json_schema(text, defaults=JSON_FORM)
             elif kind is ConstraintKind.REGEX:
                 grammar = LLMatcher.grammar_from_regex(text)
             else:

@@ -25,6 +25,9 @@ MAX_RULES = 512  # of a grammar: colons outside of its schemas
 MAX_CHOICES = 2048
 MAX_EXPANDED = 50_000  # characters of all expressions with their counted repetitions written out
 FIELD = "structured_outputs"
+# Models that are left free between values write spaces until their tokens end; and oneOf is written as anyOf, because no
+# grammar can count matches.
+JSON_FORM: Any = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,32}", "coerce_one_of": True}
 
 _COUNT = re.compile(r"\{(\d{1,12})(?:,(\d{0,12}))?\}|~(\d{1,12})(?:\.\.(\d{1,12}))?")
 _JSON = re.compile(r"%json\b\s*")
@@ -50,7 +53,7 @@ def grammar_of(constraint: Constraint) -> tuple[ConstraintKind, str]:
     elif kind is ConstraintKind.CHOICE:
         return ConstraintKind.LARK, _choice(text)
     elif kind is ConstraintKind.LARK:
-        _check_grammar(text)
+        return kind, _grammar(text)
     return kind, text
 
 
@@ -64,9 +67,12 @@ def _choice(text: str) -> str:
     return "start: " + " | ".join(json.dumps(one, ensure_ascii=False) for one in dict.fromkeys(choices))
 
 
-def _check_grammar(text: str) -> None:
-    """Bound the rules of a grammar and the schemas in it."""
-    schemas, rest, at = [], [], 0
+def _grammar(text: str) -> str:
+    """A grammar within bounds, and its schemas as ``JSON_FORM`` has them."""
+    schemas: list[Any] = []
+    rest: list[str] = []
+    out: list[str] = []
+    at = 0
     for match in _JSON.finditer(text):
         if match.start() < at:
             continue  # inside of a schema
@@ -78,11 +84,14 @@ def _check_grammar(text: str) -> None:
                 ConstraintKind.LARK, f"has no JSON after %json at character {match.start()}", "JSON"
             ) from error
         schemas.append(value)
+        formed = {"x-guidance": JSON_FORM, **value} if isinstance(value, dict) else value
+        out += [rest[-1], "%json ", json.dumps(formed, ensure_ascii=False)]
     rest.append(text[at:])
     size = sum(map(expanded_chars, rest))
     _check(ConstraintKind.LARK, "characters with repetitions written out", size, MAX_EXPANDED + MAX_CHARS)
     _check(ConstraintKind.LARK, "rules", sum(part.count(":") for part in rest), MAX_RULES)
     _check_schemas(ConstraintKind.LARK, schemas)
+    return "".join([*out, rest[-1]])
 
 
 def _check_schemas(kind: ConstraintKind, schemas: list[Any]) -> None:

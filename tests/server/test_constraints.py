@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 
 from server.encoding.text import HuggingFaceCodec, load_codec
 from server.errors import InvalidRequest
+from server.http_api.openai.shapes import ToolIn
+from server.http_api.openai.tools import CallForm, tool_use
 from server.sampling.base import Mask
 from server.sampling.constraints import GrammarCompiler
 from server.sampling.grammar_limits import (
@@ -365,3 +368,60 @@ def test_bombs_end_in_a_sentence_within_bounds() -> None:
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["worst_s"] < 3.0, done.stdout
     assert figures["mib"] < 700, done.stdout
+
+
+@pytest.mark.parametrize("kind", ["json_schema", "lark"])
+def test_json_is_of_one_form_alone_and_inside_a_grammar(kind: str) -> None:
+    """oneOf is taken as anyOf, and no model can write spaces until its tokens end."""
+    schema = json.dumps({"oneOf": [{"type": "integer"}, {"type": "array", "items": {"type": "boolean"}}]})
+    constraint = asked(kind, schema if kind == "json_schema" else f"start: %json {schema}\n").constraint
+    assert accepts(constraint, "[true, false]")
+    assert accepts(constraint, "12")
+    assert not accepts(constraint, "[true," + " " * 33 + "false]")
+
+
+def tool(name: str, parameters: dict[str, Any] | None) -> ToolIn:
+    function = {"name": name, "description": "d", "parameters": parameters}
+    return msgspec.convert({"type": "function", "function": function}, ToolIn)
+
+
+TOOLS = (
+    tool("price", {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"]}),
+    tool("no_parameters", None),
+    tool(
+        "a.b-c",
+        {"type": "object", "properties": {"x": {"$ref": "#/$defs/y"}}, "$defs": {"y": {"type": "integer"}}},
+    ),
+)
+CALLS = {
+    CallForm.MARKED: '<tool_call>\n{"name": "a.b-c", "arguments": {"x": 3}}\n</tool_call>\n<tool_call>\n'
+    '{"name": "no_parameters", "arguments": {}}\n</tool_call>',
+    CallForm.PLAIN: '{"name": "price", "parameters": {"sku": "<x>"}}',
+}
+
+
+def accepts(constraint: Constraint | None, text: str) -> bool:
+    mask = compiler().compile(GenerateRequest(prompt_ids=(1,), max_tokens=9, constraint=constraint))
+    assert mask is not None
+    try:
+        for token in codec().encode(text, add_special_tokens=False):
+            mask.accept(token)
+    except ValueError:
+        return False
+    return bool(codec().eos_ids & set(allowed(mask)))
+
+
+@pytest.mark.parametrize("form", list(CallForm))
+def test_the_grammar_of_tool_calls_takes_calls_and_nothing_else(form: CallForm) -> None:
+    """What the API writes as a grammar is one that this compiler understands, with references and odd names."""
+    must = tool_use(TOOLS, "required", parallel=True, form=None).constraint(form)
+    assert accepts(must, CALLS[form])
+    assert not accepts(must, "Sure!")
+    assert not accepts(must, CALLS[form].replace("price", "nice").replace("a.b-c", "a_b-c"))
+
+    shape = Constraint(
+        kind=ConstraintKind.JSON_SCHEMA, text='{"type": "object", "properties": {"k": {"type": "array"}}}'
+    )
+    either = tool_use(TOOLS, "auto", parallel=False, form=shape).constraint(form)
+    assert accepts(either, '{"k": [1, null]}')
+    assert not accepts(either, "Sure!")

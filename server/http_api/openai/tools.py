@@ -181,7 +181,9 @@ def _grammar(tools: Sequence[ToolIn], single: bool, text: Constraint | None, for
             "type": "object",
             "properties": {
                 "name": {"const": tool.function.name},
-                arguments: tool.function.parameters or {"type": "object"},
+                arguments: _rebased(
+                    tool.function.parameters or {"type": "object"}, f"#/properties/{arguments}"
+                ),
             },
             "required": ["name", arguments],
             "additionalProperties": False,
@@ -194,6 +196,22 @@ def _grammar(tools: Sequence[ToolIn], single: bool, text: Constraint | None, for
     else:
         lines.insert(0, f"start: calls | text\ncalls: {calls}\ntext: %json {text.text}")
     return Constraint(kind=ConstraintKind.LARK, text="\n".join(lines))
+
+
+def _rebased(schema: dict[str, Any], root: str) -> dict[str, Any]:
+    """A schema with its references as they read where it is a part of another one, at ``root``."""
+    whole: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(schema))
+    left: list[Any] = [whole]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            reference = value.get("$ref")
+            if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+                value["$ref"] = root + reference[1:]
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return whole
 
 
 def _quoted(text: str) -> str:
