@@ -230,14 +230,14 @@ class _Fields:
         most = 4096 if name in SMALL_SIZES else LARGEST
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             self.refuse(name, f"must be a whole number in 1..{most}")
-        return int(value)  # type: ignore[arg-type]
+        return int(value)
 
     def number(self, name: str, default: float | None = None) -> float:
         value = self.get(name)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
             self.refuse(name, "must be a number above 0")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
 
 def _json(path: Path) -> Mapping[str, Any]:

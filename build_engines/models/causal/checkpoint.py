@@ -174,7 +174,8 @@ def _view(path: Path, mapped: mmap.mmap, base: int, name: str, entry: Any) -> np
     flat = np.frombuffer(mapped, np.uint8, count=size, offset=base + start)
     if start % np.dtype(DTYPES[dtype]).itemsize or (base + start) % np.dtype(DTYPES[dtype]).itemsize:
         flat = flat.copy()  # the format allows odd offsets; numpy's view would be slow at best
-    return flat.view(DTYPES[dtype]).reshape(shape)
+    view: npt.NDArray[Any] = flat.view(DTYPES[dtype]).reshape(shape)
+    return view
 
 
 def _floats(array: npt.NDArray[Any]) -> Floats:

@@ -87,7 +87,7 @@ class _Network:
     def build(self) -> ir.Model:
         w, arch = self.w, self.arch
         capacity: int | str = self.form.capacity or "S"
-        cache = ["B", arch.kv_heads, capacity, arch.head_dim]
+        cache: Sequence[int | str] = ["B", arch.kv_heads, capacity, arch.head_dim]
         input_ids = w.input("input_ids", "int64", ["B", "T"])
         self.write_index = w.input("write_index", "int64", ["B"])
         n_new = w.input("n_new", "int64", ["B"])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
@@ -80,7 +82,7 @@ def store_int4(store: WeightFile, source: Source) -> tuple[ir.ExternalTensor, ir
     matrix = source.matrix
     scales: list[Floats] = []
 
-    def packed() -> Iterator[np.ndarray]:  # type: ignore[type-arg]
+    def packed() -> Iterator[npt.NDArray[Any]]:
         for piece in source.pieces():
             codes, scale = int4_blocks(piece)
             scales.append(scale)
@@ -108,7 +110,7 @@ def store_table(store: WeightFile, checkpoint: Checkpoint, name: str, *, half: b
     rows, width = checkpoint.shape(name)
     step = max(1, PIECE_VALUES // width)
 
-    def pieces() -> Iterator[np.ndarray]:  # type: ignore[type-arg]
+    def pieces() -> Iterator[npt.NDArray[Any]]:
         for start in range(0, rows, step):
             piece = checkpoint.rows(name, start, min(start + step, rows))
             yield piece.astype(np.float16) if half else piece

@@ -60,9 +60,11 @@ def unpack_int4(packed: npt.NDArray[np.uint8]) -> Codes:
 
 def int8_codes(piece_KN: Floats, scales: npt.NDArray[Any]) -> Codes:
     """Codes in -127..127 by scales that broadcast over the piece."""
-    return np.clip(np.rint(piece_KN / scales), -INT8_HIGH, INT8_HIGH).astype(np.int8)
+    codes: Codes = np.clip(np.rint(piece_KN / scales), -INT8_HIGH, INT8_HIGH).astype(np.int8)
+    return codes
 
 
 def int8_scales(largest_N: npt.NDArray[Any]) -> Floats:
     """One scale for each column, from its largest absolute value."""
-    return np.maximum(np.asarray(largest_N, np.float32) / np.float32(INT8_HIGH), TINY)
+    scales: Floats = np.maximum(np.asarray(largest_N, np.float32) / np.float32(INT8_HIGH), TINY)
+    return scales
