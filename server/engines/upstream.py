@@ -41,7 +41,7 @@ def open_upstream(settings: Settings, telemetry: NullTelemetry) -> UpstreamText:
             url,
             model=settings.text_upstream_model,
             key=settings.text_upstream_key,
-            connections=settings.text_max_in_flight,
+            connections=2 * settings.text_max_in_flight + 4,  # a hedged text has two; probes must not wait
         )
         for url in settings.text_upstream_url
     ]

@@ -141,6 +141,10 @@ class UpstreamServer:
             self.breaker.worked()
             good = True
             return Opened(first, rest, response)
+        except (
+            httpx.PoolTimeout
+        ) as error:  # our own connections are used up, which says nothing of the server
+            raise NotReady(f"all connections to {self.url} are in use") from error
         except httpx.HTTPError as error:
             self.breaker.failed(self._clock())
             raise NotReady(f"{self.url} does not answer ({type(error).__name__})") from error

@@ -254,3 +254,15 @@ async def test_cancelling_tells_nothing_more() -> None:
         await until(lambda: there.cancelled)
 
     assert events == []
+
+
+async def test_running_out_of_our_own_connections_says_nothing_of_the_server() -> None:
+    """However often no connection is free, the server goes on being asked: it has not failed."""
+    there = There(httpx.PoolTimeout("all in use"))
+    async with upstream(there, retries=0) as text:
+        for _ in range(5):
+            assert isinstance(failure(await write(text)), NotReady)
+        there.answers = [GOOD]
+        assert words(await write(text)) == "good" and text.ready()[0]
+
+    assert there.asked == 6
