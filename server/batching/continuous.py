@@ -255,6 +255,8 @@ class ContinuousBatcher:
             rest = text.writer.finish()
             if rest is not None:
                 self._say(text, rest)
+            if text.writer.stopped is not None:  # by characters that were held back
+                end, stop = FinishReason.STOP, text.writer.stopped
         if text.ended:  # its reader left while it was told
             return
         job, began_s = text.job, text.job.began_s
@@ -308,6 +310,8 @@ class ContinuousBatcher:
     def _settle(self, lane: TextLane) -> None:
         if not lane.texts and lane is not self._lanes[-1]:
             lane.stop()
+        if not self.texts:
+            self._reports.idle()
         self._conditions.check()
 
     def _watch(self) -> None:

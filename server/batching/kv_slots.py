@@ -33,7 +33,6 @@ class Pool:
         pins: copies that are planned from a slot.
         used_at: when a slot was last of use, in ticks of ``KvSlots.tick``.
         hits: how often a slot's tokens were found by another text.
-        soiled: slots that may hold what is not a number; they need a whole copy over them before they are used.
     """
 
     __slots__ = (
@@ -43,7 +42,6 @@ class Pool:
         "hits",
         "ids_NS",
         "pins",
-        "soiled",
         "usable",
         "used_at",
         "writers",
@@ -58,7 +56,6 @@ class Pool:
         self.pins = [0] * slots
         self.used_at = [0] * slots
         self.hits = [0] * slots
-        self.soiled: set[int] = set()
         self.active: list[int] = []  # indices with a writer, ascending
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ A hit is a copy of the engine's cache, slot to slot. Units: tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,17 @@ def common(pool: Pool, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     first_N[~differs_NT.any(axis=1)] = width
     shared_N: npt.NDArray[np.int64] = np.minimum(first_N, pool.filled_N)
     return shared_N
+
+
+def shared_prefix(ids: npt.NDArray[np.int64], others: Iterable[npt.NDArray[np.int64]]) -> int:
+    """Tokens that a prompt shares with the one of others that shares most; never all of it."""
+    best = 0
+    for other in others:
+        width = min(len(ids) - 1, len(other))
+        if width > best:
+            differs = np.flatnonzero(ids[:width] != other[:width])
+            best = max(best, int(differs[0]) if len(differs) else width)
+    return best
 
 
 def unique_tokens(slots: KvSlots, slot: Slot, besides: int = 0) -> int:

@@ -26,11 +26,10 @@ from server.text_domain import TokenLogprob
 
 
 class Fault(NamedTuple):
-    """Why a text fails, and whether its slot may hold what is not a number."""
+    """Why a text fails: what happened, for the log, and what its reader is told."""
 
     cause: BaseException | None
     message: str
-    soiled: bool
 
 
 @dataclass(slots=True)
@@ -128,7 +127,7 @@ class StepRunner:
         if masked and fault is not None:
             for key in step.samples:
                 if rows[key].mask is not None:
-                    out.faults.setdefault(key, Fault(fault, "making the mask of a constraint failed", False))
+                    out.faults.setdefault(key, Fault(fault, "making the mask of a constraint failed"))
         for operation, logits_BV in results:
             self._sample(operation, logits_BV, rows, out)
         return out
@@ -151,13 +150,13 @@ class StepRunner:
         fault: Fault | None = None
         began_s = self._clock()
         if copy.source in bad_slots:
-            fault = Fault(None, "its prefix could not be computed", True)
+            fault = Fault(None, "its prefix could not be computed")
         else:
             try:
                 self._engine.copy(copy.source, copy.target, copy.tokens)
             except BaseException as error:
                 out.engine_fault = f"copying a slot failed: {_said(error)}"
-                fault = Fault(error, "the engine failed to copy its cache", True)
+                fault = Fault(error, "the engine failed to copy its cache")
         elapsed_s = self._clock() - began_s
         out.engine_s += elapsed_s
         if fault is None:
@@ -180,7 +179,7 @@ class StepRunner:
             logits_BV = None
             out.engine_fault = f"a call of {count} rows failed: {_said(error)}"
             for row, key, _ in run.rows:
-                out.faults.setdefault(key, Fault(error, "the engine failed in a step", True))
+                out.faults.setdefault(key, Fault(error, "the engine failed in a step"))
                 bad_slots.add((call.capacity, call.first_slot + row))
         elapsed_s = self._clock() - began_s
         out.engine_s += elapsed_s
@@ -212,14 +211,14 @@ class StepRunner:
         except Exception as error:
             for _, key in chosen:
                 out.tokens.pop(key, None)
-                out.faults.setdefault(key, Fault(error, "choosing a token failed", False))
+                out.faults.setdefault(key, Fault(error, "choosing a token failed"))
 
     def _bad_row(self, key: int, row: RowSampler, out: StepOutcome) -> None:
         if row.mask is None:
             out.engine_fault = "its logits are not finite"
-            out.faults[key] = Fault(None, "the engine's logits are not finite", True)
+            out.faults[key] = Fault(None, "the engine's logits are not finite")
         else:  # a grammar that allows nothing looks the same
-            out.faults[key] = Fault(None, "no token is finite and allowed by the constraint", True)
+            out.faults[key] = Fault(None, "no token is finite and allowed by the constraint")
 
 
 def _said(error: BaseException) -> str:

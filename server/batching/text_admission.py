@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 
-from server.batching.prefix_cache import lookup
+from server.batching.prefix_cache import lookup, shared_prefix
 from server.batching.text_lane import TextLane
 from server.batching.text_model import TextLimits
-from server.batching.token_backlog import LOOK_BACK, Backlog, Forecast, TooLate, shared_prefix
+from server.batching.token_backlog import LOOK_BACK, Backlog, Forecast, TooLate
 from server.batching.token_step import TextJob
 from server.errors import InvalidRequest, Overloaded
 from server.text_domain import GenerateRequest
@@ -95,7 +95,7 @@ class TextAdmission:
             return 0.0
         newest = list(lane.texts.values())[-LOOK_BACK:]
         hit = lookup(lane.scheduler.slots, job.prompt_ids)
-        shared = shared_prefix(job, (text.job for text in newest))
+        shared = shared_prefix(job.prompt_ids, (text.job.prompt_ids for text in newest))
         job.expected_cached = max(0 if hit is None else hit.tokens, shared)
         forecast = self._forecast(job, lane, now_s)
         objective_s = min(self._limits.first_token_s, job.first_token_at_s - now_s)

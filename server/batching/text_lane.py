@@ -158,9 +158,7 @@ class TextLane:
             log.exception("%s: a step could not be made", self.model.info.name)
             step, outcome, planned_s, tokens = Step(), StepOutcome(), began_s, []
             outcome.engine_fault = "a step could not be made; the log says more"
-            faults = [
-                (text, Fault(error, "the step could not be made", False)) for text in self._mine.values()
-            ]
+            faults = [(text, Fault(error, "the step could not be made")) for text in self._mine.values()]
             self._mine, self._rows = {}, {}
             self.scheduler = TokenScheduler(self.model.engine.limits, self._limits, self.costs)
         expired = [self._forget(key) for key in step.expired]
@@ -194,7 +192,7 @@ class TextLane:
             tokens.append(NewToken(text, token, logprob, end, by))
         faults = []
         for key, fault in outcome.faults.items():
-            self.scheduler.end(key, keep=False, soiled=fault.soiled)
+            self.scheduler.end(key, keep=False)
             gone = self._forget(key)
             if gone is not None:
                 faults.append((gone, fault))
@@ -207,7 +205,7 @@ class TextLane:
         try:
             return mask.done()
         except Exception as error:
-            outcome.faults[text.job.key] = Fault(error, "its constraint failed", False)
+            outcome.faults[text.job.key] = Fault(error, "its constraint failed")
             return False
 
     def _forget(self, key: int) -> TextCall | None:
@@ -221,8 +219,6 @@ class TextLane:
                 slots.forget((capacity, index))
                 self.began_s = self._clock()
                 self.why = self._runner.probe((capacity, index)) or ""
-                if self.why:
-                    pool.soiled.add(index)
                 self.progress_s, self.began_s = self._clock(), None
                 return
 

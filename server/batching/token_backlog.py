@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from server.batching.text_model import TextLimits
 from server.batching.token_cost import TokenCosts
 from server.batching.token_step import TextJob
@@ -151,14 +149,3 @@ def _slot_wait(left: Sequence[float], behind: int, mine: TextJob, share: float) 
     rounds, place = divmod(behind - 1, len(left))
     whole = max(1.0, (mine.most_tokens - mine.prompt_tokens) * share)
     return left[place] + rounds * whole
-
-
-def shared_prefix(mine: TextJob, newest: Iterable[TextJob]) -> int:
-    """Tokens that a prompt shares with the prompts of texts under way, which will be computed before it is."""
-    best = 0
-    ids = mine.prompt_ids[:-1]
-    for job in newest:
-        width = min(len(ids), job.prompt_tokens)
-        differs = np.flatnonzero(ids[:width] != job.prompt_ids[:width])
-        best = max(best, int(differs[0]) if len(differs) else width)
-    return best

@@ -25,7 +25,7 @@ import numpy as np
 from server.batching.call_rows import PromptCalls, decode_calls
 from server.batching.fair_share import ANSWER_WEIGHT, FairShare
 from server.batching.kv_slots import KvSlots, Pool, Slot
-from server.batching.prefix_cache import Hit, lookup
+from server.batching.prefix_cache import Hit, lookup, shared_prefix
 from server.batching.text_model import TextLimits
 from server.batching.token_cost import TokenCosts
 from server.batching.token_policy import Place, better_rows, chunk, decode_s, place
@@ -67,22 +67,19 @@ class TokenScheduler:
             self.slots.pools[job.slot[0]].ids_NS[job.slot[1], len(job.tokens) - 1] = token
         return len(job.tokens) < job.most_tokens
 
-    def end(self, key: int, *, keep: bool = True, soiled: bool = False) -> None:
+    def end(self, key: int, *, keep: bool = True) -> None:
         """A text has ended: its slot is free, or a cached prefix.
 
         Args:
             key: of the text; one that has ended already is ignored.
             keep: whether what its slot holds is right.
-            soiled: whether its slot may hold what is not a number, which a mask does not hide.
         """
         job = self.jobs.pop(key, None)
         if job is None:
             return
         self._fair.leave(job.tenant)
         if job.slot is not None:
-            if soiled:
-                self.slots.pools[job.slot[0]].soiled.add(job.slot[1])
-            self.slots.release(job.slot, key, keep=keep and not soiled)
+            self.slots.release(job.slot, key, keep=keep)
             job.slot = None
 
     def plan(self, now_s: float) -> Step:
@@ -132,14 +129,14 @@ class TokenScheduler:
         alone = under_way_s == 0.0
         left_s = limits.inter_token_s * ALONE if alone else limits.inter_token_s - under_way_s
         left_tokens = limits.max_step_tokens
-        first = True
         blocked = math.inf
+        unfinished: list[TextJob] = []  # prompts of which this step computes a part
         for job in candidates:
             if job.slot is None:
-                if left_tokens <= 0 or (left_s <= 0.0 and not first):
+                if left_tokens <= 0 or (left_s <= 0.0 and step.touched):
                     continue
                 need = self._need(job)
-                if need >= blocked:
+                if need >= blocked or self._is_coming(job, unfinished, calls):
                     continue
                 if not self._start(job, need, now_s, step, calls):
                     blocked = need
@@ -149,25 +146,49 @@ class TokenScheduler:
                 if need >= blocked or not self._grow(job, need, now_s, step, calls):
                     blocked = min(blocked, need)
                 continue
-            pending = len(job.tokens) - job.filled
-            if pending == 1 or left_tokens <= 0:
+            if len(job.tokens) - job.filled == 1:
                 continue
-            assert job.slot is not None
-            capacity = job.slot[0]
-            tokens = chunk(
-                pending, left_s, left_tokens, self.costs, capacity, (limits.min_chunk, self._engine.max_chunk)
-            )
-            if not tokens:
-                if not first:
-                    left_tokens = 0  # whoever is less urgent may not overtake with a shorter rest
-                    continue
-                tokens = min(pending, limits.min_chunk, self._engine.max_chunk)
-            calls.add(job, tokens)
+            spent, seconds = self._compute(job, left_tokens, left_s, calls, first=not unfinished)
+            if not spent:
+                left_tokens = 0  # whoever is less urgent may not overtake with a shorter rest
+                continue
             step.touched.add(job.key)
-            first = False
-            left_tokens -= tokens
-            left_s -= self.costs.call_s(capacity, 1, tokens)
+            unfinished.append(job)
+            left_tokens, left_s = left_tokens - spent, left_s - seconds
         calls.flush()
+
+    def _compute(
+        self, job: TextJob, left_tokens: int, left_s: float, calls: PromptCalls, *, first: bool
+    ) -> tuple[int, float]:
+        """Plan chunks of one prompt: tokens, and predicted seconds; the first prompt of a step gets some in any case."""
+        assert job.slot is not None
+        sizes = (self._limits.min_chunk, self._engine.max_chunk)
+        spent, seconds = 0, 0.0
+        while left_tokens > spent and (pending := len(job.tokens) - job.filled) > 1:
+            tokens = chunk(pending, left_s - seconds, left_tokens - spent, self.costs, job.slot[0], sizes)
+            if not tokens:
+                if spent or not first:
+                    break
+                tokens = min(pending, *sizes)
+            calls.add(job, tokens)
+            spent += tokens
+            seconds += self.costs.call_s(job.slot[0], 1, tokens)
+            if tokens < self._engine.max_chunk or tokens == pending:
+                break
+            calls.flush()  # the next chunk reads it
+        return spent, seconds
+
+    def _is_coming(self, job: TextJob, computed: Sequence[TextJob], calls: PromptCalls) -> bool:
+        """Whether this step computes a part of a prompt that this one begins with, and more of it comes later."""
+        if not computed:
+            return False
+        shared = shared_prefix(job.prompt_ids, (other.prompt_ids for other in computed))
+        for _ in range(2):
+            hit = lookup(self.slots, job.prompt_ids)
+            if shared - (0 if hit is None else hit.tokens) < self._limits.min_chunk:
+                return False
+            calls.flush()  # then its tokens count as computed
+        return True
 
     def _sort_out(self, now_s: float) -> tuple[float, list[TextJob]]:
         under_way: dict[int, list[int]] = {}
@@ -217,7 +238,7 @@ class TokenScheduler:
             self.slots.take(slot, job.key, kept)
             self.slots.pools[slot[0]].hits[slot[1]] = 1
         else:
-            self._take(slot, job, calls)
+            self.slots.take(slot, job.key)
             if hit is not None:
                 self._copy(hit.slot, slot, kept, job, calls)
         job.slot, job.filled = slot, kept
@@ -246,21 +267,11 @@ class TokenScheduler:
     def _move(self, job: TextJob, target: Slot, calls: PromptCalls) -> None:
         source = job.slot
         assert source is not None
-        self._take(target, job, calls)
+        self.slots.take(target, job.key)
         self._copy(source, target, job.filled, job, calls)
         self.slots.release(source, job.key, keep=False)
         job.slot = target
         self.slots.write(target, job.tokens)
-
-    def _take(self, slot: Slot, job: TextJob, calls: PromptCalls) -> None:
-        pool = self.slots.pools[slot[0]]
-        if slot[1] in pool.soiled:
-            # Positions that a mask hides are still multiplied by zero, and zero times NaN is NaN.
-            pool.soiled.discard(slot[1])
-            clean = [i for i in range(len(pool)) if i != slot[1] and i not in pool.soiled]
-            if clean:
-                calls.copy(CopySlot((slot[0], clean[0]), slot, slot[0], job.key))
-        self.slots.take(slot, job.key)
 
     def _copy(self, source: Slot, target: Slot, tokens: int, job: TextJob, calls: PromptCalls) -> None:
         calls.copy(CopySlot(source, target, tokens, job.key))

@@ -54,7 +54,6 @@ class SimulatedEngine:
         self.cache = {(cap, i): [GARBAGE] * cap for cap, n in pools.items() for i in range(n)}
         self.fault: BaseException | None = None
         self.nan_calls = 0
-        self.poisoned: set[tuple[int, int]] = set()
         self.calls: list[CausalCall] = []
         self.copies: list[tuple[tuple[int, int], tuple[int, int], int]] = []
         self.hold = threading.Event()
@@ -67,7 +66,7 @@ class SimulatedEngine:
         assert self.hold.wait(20)
         rows, width = call.input_ids_BT.shape
         capacity, first = call.capacity, call.first_slot
-        if not 1 <= width or rows < 1 or first < 0 or first + rows > self.limits.pools[capacity]:
+        if min(rows, width) < 1 or first < 0 or first + rows > self.limits.pools[capacity]:
             raise ValueError(f"rows {first}..{first + rows} of pool {capacity}")
         if (call.write_index_B + width > capacity).any() or (call.write_index_B < 0).any():
             raise ValueError(f"write_index {call.write_index_B} + {width} is over {capacity}")
@@ -86,14 +85,12 @@ class SimulatedEngine:
             if new:
                 content = slot[: at + new]
                 assert GARBAGE not in content, f"slot {(capacity, first + row)} reads what was never written"
-                if (capacity, first + row) not in self.poisoned:
-                    logits_BV[row] = 0.0
-                    logits_BV[row, next_token(content)] = 5.0
+                logits_BV[row] = 0.0
+                logits_BV[row, next_token(content)] = 5.0
         if fault is not None:
             raise fault
         if self.nan_calls:
             self.nan_calls -= 1
-            self.poisoned |= {(capacity, first + row) for row in range(rows) if call.n_new_B[row]}
             logits_BV[:] = np.nan
         return logits_BV
 
@@ -101,8 +98,6 @@ class SimulatedEngine:
         if tokens > min(source[0], target[0]):
             raise ValueError(f"{tokens} tokens from {source} to {target}")
         self.copies.append((source, target, tokens))
-        if tokens == target[0] and source not in self.poisoned:
-            self.poisoned.discard(target)
         self.cache[target][:tokens] = self.cache[source][:tokens]
 
     def close(self) -> None:
