@@ -311,9 +311,6 @@ class Application:
         return self.copy.calls
 
     def _open_copy(self) -> None:
-        rules = self._open_rules(self.settings)
-        if rules is None:
-            return
         from server.copy_side import CopySide
 
         text = self.text
@@ -322,7 +319,7 @@ class Application:
         self.copy = CopySide(
             self.settings,
             model,
-            rules,
+            self._open_rules(self.settings),
             self.telemetry,
             self._access,
             self._keys,

@@ -27,7 +27,7 @@ from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
 from server.text_generator import TextGenerator
 
-OpenCopyRules = Callable[[Settings], tuple[CopyRules, CopyTemplates] | None]
+OpenCopyRules = Callable[[Settings], tuple[CopyRules, CopyTemplates]]
 LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error event
 
 

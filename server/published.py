@@ -87,8 +87,8 @@ def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTex
     return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
 
 
-def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates] | None:
-    """What product copy may say, and what it says without a model; None where the product is off."""
+def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates]:
+    """What product copy may say, and what it says without a model; raises ``BadStyleFile``."""
     from server.pipelines.product_copy.rules import open_rules
 
     return open_rules(settings.copy_style)

@@ -22,7 +22,7 @@ from server.text_generator import TextCodec
 
 # How bold each try of a part is. The second is nearly greedy, which is where a model keeps closest to what it reads; the
 # third is bolder again, because the second may have said the same.
-TEMPERATURES = (0.7, 0.2, 0.9)
+TEMPERATURES = (0.5, 0.2, 0.8)
 TOP_P = 0.9
 MIN_ANSWER_TOKENS = 48
 _TOKENS_PER_CHAR = {Language.EN: 0.45, Language.ZH: 1.6}

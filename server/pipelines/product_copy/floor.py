@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from server.copy_domain import CopyRequest, CopyText, Effort, Language
 from server.pipelines.product_copy.draft import Draft, Judged
 from server.pipelines.product_copy.ports import CopyTemplates
+from server.pipelines.product_copy.style_rules import LAST_WORDS
 
 _TRIES = 3  # other variants of the template, when one does not fit
-_NOTHING_TO_SAY = {
-    Language.EN: {"headline": "Product details", "description": "See the product page."},
-    Language.ZH: {"headline": "商品详情", "description": "详情请见商品页面。"},
-}
 
 
 def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
@@ -28,7 +25,7 @@ def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
     names = draft.missing()
     if not names:
         return
-    texts = _templates(draft.request, templates, variant)
+    texts = _Texts(draft.request, templates, variant)
     for name in names:
         for text in _rungs(draft.request, texts, name):
             judged = draft.judge(name, text)
@@ -37,12 +34,22 @@ def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
             if judged.good:
                 draft.release(name, judged, Effort.TEMPLATE)
                 break
-    if len(names) == 2 and texts:
-        _bullets(draft, texts[0])
+    if len(names) == 2:
+        _bullets(draft, next(iter(texts)))
 
 
-def _templates(request: CopyRequest, templates: CopyTemplates, variant: int) -> list[CopyText]:
-    return [templates.write(request, variant + other) for other in range(_TRIES)]
+class _Texts:
+    """The template's variants, each written when it is looked at."""
+
+    def __init__(self, request: CopyRequest, templates: CopyTemplates, variant: int) -> None:
+        self._written: list[CopyText] = []
+        self._next = (templates.write(request, variant + other) for other in range(_TRIES))
+
+    def __iter__(self) -> Iterator[CopyText]:
+        yield from self._written
+        for text in self._next:
+            self._written.append(text)
+            yield text
 
 
 def _bullets(draft: Draft, text: CopyText) -> None:
@@ -53,7 +60,7 @@ def _bullets(draft: Draft, text: CopyText) -> None:
             draft.release(name, judged, Effort.TEMPLATE)
 
 
-def _rungs(request: CopyRequest, texts: list[CopyText], name: str) -> Iterator[str]:
+def _rungs(request: CopyRequest, texts: _Texts, name: str) -> Iterator[str]:
     for text in texts:
         yield text.headline if name == "headline" else text.description
     product = request.product
@@ -62,4 +69,5 @@ def _rungs(request: CopyRequest, texts: list[CopyText], name: str) -> Iterator[s
     yield joint.join(word for word in (product.brand, kind) if word)
     yield kind
     yield product.brand
-    yield _NOTHING_TO_SAY[request.language][name]
+    for headline, description in LAST_WORDS[request.language]:
+        yield headline if name == "headline" else description

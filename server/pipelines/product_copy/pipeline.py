@@ -32,8 +32,9 @@ from server.text_generator import TextGenerator
 log = logging.getLogger("vitrine.copy")
 
 TEMPLATE_MODEL = "template"
-# Kept back from a deadline for completing and answering: the floor needs some milliseconds, the wire a few more.
-MARGIN_S = 0.05
+# Kept back from a deadline for answering; and besides, what completing from the floor takes here.
+MARGIN_S = 0.03
+FLOOR_S, FLOOR_MEMORY = 0.02, 0.9  # a first guess of it; how much of a slow one is remembered at the next
 # Why the floor answered; a closed set, for a label and for callers.
 NO_MODEL, CONTENT, DEADLINE, OVERLOADED, NOT_READY, TOO_LONG, ENGINE_FAULT = FALLBACK_REASONS = (
     "no_model", "content", "deadline", "overloaded", "not_ready", "too_long", "engine_fault"
@@ -67,6 +68,7 @@ class CopyPipeline:
         self._patience = patience or Patience()
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "vitrine-copy-check")
+        self._floor_s = FLOOR_S
 
     def close(self) -> None:
         """Let the thread go."""
@@ -108,6 +110,15 @@ class CopyPipeline:
         """
         job = _Job(self, request, emit, deadline_at_s, priority, tenant, patient)
         return await job.run()
+
+    @property
+    def margin_s(self) -> float:
+        """How long before a deadline the model must be done."""
+        return MARGIN_S + self._floor_s
+
+    def floor_took(self, seconds: float) -> None:
+        """Remember how long completing from the floor took: the slowest of late."""
+        self._floor_s = max(FLOOR_MEMORY * self._floor_s, seconds)
 
     async def off_loop(self, work: Callable[..., Out], *args: object) -> Out:
         """Run plain computation on the checking thread."""
@@ -187,7 +198,7 @@ class _Job:
             prompt_ids=prompt_ids,
             max_context=info.max_context,
             counts_tokens=info.counts_tokens,
-            deadline_at_s=self._deadline_at_s - MARGIN_S,
+            deadline_at_s=self._deadline_at_s - self._pipeline.margin_s,
             arrived_at_s=self._began_s,
             priority=self._priority,
             tenant=self._tenant,
@@ -236,7 +247,7 @@ class _Job:
         return await self._complete(index, draft)
 
     def _time_left_s(self) -> float:
-        return self._deadline_at_s - MARGIN_S - self._pipeline._clock()
+        return self._deadline_at_s - self._pipeline.margin_s - self._pipeline._clock()
 
     def _failed(self, index: int, reason: str, error: ServeError, cause: BaseException | None) -> None:
         self._reasons[index] = reason
@@ -248,7 +259,9 @@ class _Job:
     async def _complete(self, index: int, draft: Draft) -> CopyVariant:
         before = set(draft.texts)
         if draft.missing():
+            began_s = self._pipeline._clock()
             await self._timed(complete, draft, self._pipeline.templates, index)
+            self._pipeline.floor_took(self._pipeline._clock() - began_s)
         variant = draft.variant()
         for name, text in variant.text.parts():
             if name not in before:
