@@ -24,7 +24,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
-BLOCK = 512  # weights summed at a time
+BLOCK = 512  # weights summed at a time, at most
+BLOCKS = 128  # as many at least
 COLUMNS = 2048  # maxima that bound the k-th best
 FAR = 18.0  # in units of temperature; what is further below the best weighs less than 2e-8 of it
 _SMALL = 8192  # below it, looking at all of them is as cheap
@@ -69,29 +70,31 @@ class _Weights:
 
     weights_N: Floats
     columns: int
+    whole: int
     ends: npt.NDArray[np.float64]
     total: float
 
     @classmethod
     def of(cls, weights_N: Floats) -> _Weights:
-        columns = len(weights_N) // BLOCK
-        whole = columns * BLOCK
+        size = len(weights_N)
+        columns = min(size, max(BLOCKS, size // BLOCK))
+        whole = size - size % columns
         sums = np.empty(columns + 1, np.float32)
-        np.add.reduce(weights_N[:whole].reshape(BLOCK, columns), axis=0, out=sums[:columns])
-        sums[columns] = weights_N[whole:].sum()
-        ends = np.cumsum(sums, dtype=np.float64)
-        return cls(weights_N, columns, ends, float(ends[-1]))
+        np.add.reduce(weights_N[:whole].reshape(-1, columns), axis=0, out=sums[:columns])
+        sums[columns] = np.add.reduce(weights_N[whole:])
+        ends = sums.cumsum(dtype=np.float64)
+        return cls(weights_N, columns, whole, ends, float(ends[-1]))
 
     def pick(self, uniform: float) -> int:
         """The index that a number in [0, 1) falls on; never one of weight 0."""
         target = min(uniform * self.total, math.nextafter(self.total, 0.0))
-        block = int(np.searchsorted(self.ends, target, side="right"))
-        whole = self.columns * BLOCK
+        block = int(self.ends.searchsorted(target, side="right"))
+        whole = self.whole
         inside = (
             self.weights_N[whole:] if block == self.columns else self.weights_N[block : whole : self.columns]
         )
         before = self.ends[block - 1] if block else 0.0
-        place = int(np.searchsorted(np.cumsum(inside, dtype=np.float64), target - before, side="right"))
+        place = int(inside.cumsum(dtype=np.float64).searchsorted(target - before, side="right"))
         if place >= len(inside) or inside[place] == 0.0:  # sums of a block and of its parts are rounded apart
             place = int(np.flatnonzero(inside)[-1])
         return whole + place if block == self.columns else place * self.columns + block

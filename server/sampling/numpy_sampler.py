@@ -76,9 +76,11 @@ class NumpySampler:
 
     def _choose(self, logits_V: Floats, row: Row) -> tuple[int, TokenLogprob | None]:
         """The token, -1 if there is none."""
-        if not math.isfinite(logits_V.max()):  # of one NaN the maximum is NaN
+        highest = float(logits_V.max())
+        if not math.isfinite(highest):  # of one NaN the maximum is NaN
             return -1, None
-        row.adjust(logits_V)
+        if row.adjust(logits_V):
+            highest = float(logits_V.max())
         ids: Ids | None = None
         values_N = logits_V
         if row.mask is not None:
@@ -86,7 +88,7 @@ class NumpySampler:
             ids = self._constrain(logits_V, row)
             if ids is not None:
                 values_N = logits_V[ids]
-        highest = float(values_N.max()) if len(values_N) else -math.inf
+            highest = float(values_N.max()) if len(values_N) else -math.inf
         if not _POSSIBLE < highest < math.inf:
             return -1, None
         at = self._pick(values_N, highest, row)

@@ -70,8 +70,8 @@ class Row(RowSampler):
     allowed: npt.NDArray[np.uint32] | None
     filled: bool = False
 
-    def adjust(self, logits_V: Floats) -> None:
-        """Penalties and bias, in place."""
+    def adjust(self, logits_V: Floats) -> bool:
+        """Penalties and bias, in place; whether there are any."""
         sampling = self.request.sampling
         if self.seen is not None and self.seen.size:
             ids = self.seen.ids[: self.seen.size]
@@ -85,6 +85,7 @@ class Row(RowSampler):
             )
         if self.bias is not None:
             logits_V[self.bias[0]] += self.bias[1]
+        return self.seen is not None or self.written is not None or self.bias is not None
 
     def fill(self) -> None:
         """Make the bits of the coming step, unless they are made."""
