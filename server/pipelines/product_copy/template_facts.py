@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from server.copy_domain import CopyRequest, Language, count_words
+from server.copy_domain import ClaimKind, CopyRequest, Language, count_words
 from server.pipelines.product_copy import template_phrases as phrases
 from server.pipelines.product_copy.checker import RecordChecker
 from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold
@@ -23,12 +23,14 @@ _CUT = re.compile(
     r",\s+(?=\S)|\s[-–—|·•/]+\s|\s?[|｜]\s?|[，；]|;\s+|:\s+(?=\D)|：|\s[(\[{]|[（【]|[)\]}）】]\s?|\s(?=\d+\s?(?:pack|count|pk|ct)\b)",
     re.I,
 )
+_ASIDE = re.compile(r"\s\(([^()]{1,60})\)(?=\s+[A-Za-z]{2})")
+_PACKED = re.compile(r"(\d{1,4})[- ]?(?:pack|count|ct|pcs|pieces|pk|per pack)", re.I)
 _LIST_EDGE = re.compile(r"^\W*['\"]+|['\"]+\W*$")
 _NOISE = re.compile(r"[\[\]{}<>|\\^~_=*#@]|\.{3}|\?\?|!!|\uFFFD|\bundefined\b|\bnull\b|\bnan\b", re.I)
 _SPEAKS = re.compile(
     r"\b(?:we|our|ours|us|my|i|i'm|me|please|click|visit|contact|customer|customers|seller|store|shipping|refund|return|returns|note|notice|"
     r"warning|attention|disclaimer|amazon|ebay|listing|see (?:image|photo|picture)|item may|may vary|colors may|copyright|trademark\w*|"
-    r"manufacturer's|sold by|search|email|phone|tm|buy|today|http|this item|package includes?|what's in the box)\b|[?]|微信|客服|退换|亲们|联系",
+    r"manufacturer's|sold by|search|email|phone|tm|buy|today|http|this item|package includes?|what's in the box|youre|dont|wont|cant|doesnt|isnt|thats)\b|^\w+(?:\s\w+)?:\s|[?]|微信|客服|退换|亲们|联系",
     re.I,
 )
 VERB_FIRST = re.compile(
@@ -85,7 +87,9 @@ def read_facts(request: CopyRequest, check: RecordChecker) -> TemplateFacts:
         and check.good("description", f"By {brand}.")
     ):
         brand = ""
-    chunks = [chunk for chunk in (tidy(piece) for piece in _CUT.split(title)) if chunk]
+    plain = _ASIDE.sub("", title)  # "HP 83A (CF283A) Toner": the name goes on behind it
+    asides = [found.group(1) for found in _ASIDE.finditer(title)]
+    chunks = [chunk for chunk in (tidy(piece) for piece in (*_CUT.split(plain), *asides)) if chunk]
     name = _name(chunks, brand, check)
     parts = tuple(_parts(request, chunks, name, believed, check))
     return TemplateFacts(
@@ -163,7 +167,16 @@ def _parts(
             continue
         if check.good("headline", chunk) and check.good("description", f"Details: {chunk}."):
             seen.append(low)
-            yield chunk
+            yield _in_language(chunk, request.language, check)
+
+
+def _in_language(part: str, language: Language, check: RecordChecker) -> str:
+    """A part of a title, or what is the same in Chinese: a colour, a material, how many there are."""
+    if language is not Language.ZH:
+        return part
+    packed = _PACKED.fullmatch(part)
+    shown = f"{packed.group(1)} 件装" if packed else _translated(part, language)
+    return shown if check.good("description", f"规格：{shown}。") else part
 
 
 def _borne_out(keyword: str, check: RecordChecker) -> bool:
@@ -192,7 +205,7 @@ def _attributes(language: Language, believed: dict[str, str], check: RecordCheck
         kind = "feature" if low in phrases.FEATURE_NAMES else kind
         values = [tidy(value) for value in text.split(";")] if kind == "feature" else [tidy(text)]
         for value in values:
-            value = _translated(value, language, check)
+            value = _translated(value, language)
             if (
                 not value
                 or len(value) > 80
@@ -212,7 +225,7 @@ def _attributes(language: Language, believed: dict[str, str], check: RecordCheck
                 yield Fact(label, value, "feature" if label == value else kind)
 
 
-def _translated(value: str, language: Language, check: RecordChecker) -> str:
+def _translated(value: str, language: Language) -> str:
     """A colour or a material in the copy's language, where a list knows the word."""
     if language is not Language.ZH or HAS_CJK.search(value) or not value:
         return value
@@ -238,11 +251,16 @@ def _told(request: CopyRequest, text: str, title: str, check: RecordChecker) -> 
         if not chinese and not (re.match(r"[A-Z]", sentence) and has_verb(sentence) and sentence.isascii()):
             continue
         words = set(WORD.findall(fold(sentence)))
-        if not chinese and (len(words) < 4 or len(words - words_of_title) < 3):
+        new = len(words - words_of_title)
+        if not chinese and (len(words) < 4 or new < 3 or new < 0.4 * len(words)):
             continue
         if (
             re.match(r"(?:but|and|however|also|so|or|then|because|which|that|they|he|she)\b", sentence, re.I)
             or fold(sentence) in seen
+        ):
+            continue
+        if sentence.count("(") != sentence.count(")") or re.search(
+            r'--|\s\d\.$|(?<!\d)"(?:s\b|\w)', sentence
         ):
             continue
         if sum(char.isupper() for char in sentence) > 0.3 * len(sentence):
@@ -253,7 +271,9 @@ def _told(request: CopyRequest, text: str, title: str, check: RecordChecker) -> 
     found.sort(key=lambda sentence: -sum(word in fold(sentence) for word in wanted))
     good = 0
     for sentence in found[:16]:
-        if check.good("description", sentence):
+        claims = check.claims("description", sentence)
+        # a superlative may stand in a record, and a model may repeat it; the floor does not boast
+        if all(claim.source is not None and claim.kind is not ClaimKind.SUPERLATIVE for claim in claims):
             good += 1
             yield sentence
         if good >= 6:

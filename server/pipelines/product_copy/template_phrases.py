@@ -15,18 +15,18 @@ from server.pipelines.product_copy.style_rules import LAST_WORDS
 EN, ZH = Language.EN, Language.ZH
 OPENERS: Mapping[tuple[Language, Tone], tuple[str, ...]] = {
     (EN, Tone.NEUTRAL): ("At a glance: {name}.", "Introducing {the_name}.", "{name}, in brief.", "On this page: {name}.", "{name}."),
-    (EN, Tone.FRIENDLY): ("Meet {the_name}.", "Say hello to {the_name}.", "Come and see {the_name}.", "Have a look at {the_name}.", "Meet {name}."),
+    (EN, Tone.FRIENDLY): ("Meet {the_name}.", "Say hello to {the_name}.", "Please welcome {the_name}.", "Wave hello to {the_name}.", "Meet {name}."),
     (EN, Tone.PROFESSIONAL): (
         "{brand} presents {rest}.", "Please find below the details of {the_name}.", "Product overview: {name}.", "Introducing {the_name}.",
         "Overview: {name}.",
     ),
     (EN, Tone.PLAYFUL): (
-        "Psst, have you met {the_name}?", "Ta-da: {name}.", "Look who is here: {name}.", "Drum roll, please: {name}.", "Hello, {name}!",
+        "Psst, have you met {the_name}?", "Ta-da: {name}.", "Guess who is here: {name}.", "Drum roll, please: {name}.", "Hello, {name}!",
     ),
     (ZH, Tone.NEUTRAL): ("为您介绍：{name}。", "本页介绍 {name}。", "一起了解 {name}。", "{name}，详情如下。", "{name}。"),
     (ZH, Tone.FRIENDLY): ("来认识一下 {name}。", "和您聊聊 {name}。", "一起看看 {name} 吧。", "你好，这里是 {name}。", "看看 {name}。"),
     (ZH, Tone.PROFESSIONAL): ("{brand} 推出 {rest}。", "产品概览：{name}。", "现向您介绍 {name}。", "产品信息：{name}。", "{name}，详情如下。"),
-    (ZH, Tone.PLAYFUL): ("叮咚，{name} 来了！", "猜猜谁来了？{name}。", "掌声有请：{name}！", "嘘，快看 {name}。", "看，{name}！"),
+    (ZH, Tone.PLAYFUL): ("叮咚，{name} 来了！", "猜猜谁来了？{name}。", "掌声有请：{name}！", "嘘，悄悄介绍：{name}。", "当当当：{name}！"),
 }  # fmt: skip
 CLOSERS: Mapping[tuple[Language, Tone], tuple[str, ...]] = {
     (EN, Tone.NEUTRAL): ("See the details below.", "Available in our shop.", "Take a look."),
@@ -34,7 +34,7 @@ CLOSERS: Mapping[tuple[Language, Tone], tuple[str, ...]] = {
     (EN, Tone.PROFESSIONAL): ("Details on request.", "Order through our shop.", "Contact us for details."),
     (EN, Tone.PLAYFUL): ("Go on, take a look.", "Your basket is waiting.", "Tap, look, smile."),
     (ZH, Tone.NEUTRAL): ("欢迎选购。", "欢迎了解。", "详情请见商品页面。"),
-    (ZH, Tone.FRIENDLY): ("欢迎来看看。", "有问题随时问我们。", "一起来看看吧。"),
+    (ZH, Tone.FRIENDLY): ("欢迎来逛逛。", "有问题随时问我们。", "期待您的光临。"),
     (ZH, Tone.PROFESSIONAL): ("欢迎垂询。", "详情请联系我们。", "欢迎订购。"),
     (ZH, Tone.PLAYFUL): ("快来瞧瞧。", "购物车在等你。", "点开看看吧。"),
 }

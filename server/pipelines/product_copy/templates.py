@@ -156,6 +156,12 @@ class _Writer:
             text = sentence
             break
         for sentence in self._sentences():
+            if (
+                self._facts.brand
+                and sentence in self._brand_sentences()
+                and fold(self._facts.brand) in fold(text)
+            ):
+                continue
             joined = self._joined(text, sentence)
             if fits(joined, chars, words) and self._check.good("description", joined):
                 text = joined
@@ -163,6 +169,12 @@ class _Writer:
         if text and fits(text, chars, words) and self._check.good("description", text):
             return text
         return self._last[1]
+
+    def _brand_sentences(self) -> tuple[str, ...]:
+        choices = phrases.MADE_BY[self._request.language]
+        return tuple(
+            self._one({self._request.language: (choice,)}, brand=self._facts.brand) for choice in choices
+        )
 
     def _joined(self, text: str, sentence: str) -> str:
         if not text:
@@ -180,11 +192,11 @@ class _Writer:
         greetings = phrases.GREETINGS.get((request.language, request.channel), ())
         room = chars if request.channel is not Channel.AD else chars * 3 // 4
         names = [facts.name] if facts.name else []
-        if facts.name and (len(facts.name) > room // 2 or request.channel in (Channel.AD, Channel.SOCIAL)):
+        if len(facts.name) > room // 2:
             short = self._check.shortened(
                 "headline", facts.name, chars=max(12, room // 2), words=max(3, words // 2)
             )
-            names = [short, facts.name] if short else names
+            names = [facts.name, short] if short and len(facts.name) < room else [short] if short else names
         for name in names:
             for phrase in turned:
                 sentence = self._filled(phrase, name)

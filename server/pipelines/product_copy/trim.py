@@ -75,13 +75,7 @@ def _beginnings(part: str, text: str, chars: int, words: int) -> Iterator[str]:
             shown = _closed(text[:cut], sentence)
             if shown and shown not in seen and fits(shown, chars, words):
                 seen.add(shown)
-                if (
-                    pattern is _CLAUSE
-                    and len(shown) < chars // 3
-                    and len(cuts)
-                    and pattern is _CLAUSE
-                    and cut < chars // 3
-                ):
+                if pattern is not _WORD_EDGE and len(shown) < chars // 3:
                     continue  # too little: a cut between words says more
                 yield shown
 
