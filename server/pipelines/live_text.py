@@ -29,6 +29,8 @@ from server.text_telemetry import TextRecorder
 
 log = logging.getLogger("vitrine.text")
 
+LAST_STEP_S = 1.0  # how long closing waits for a step that is under way
+
 Load = Callable[[str], TextModel]
 
 
@@ -116,7 +118,13 @@ class LiveText:
                 await self._watcher
         await self._batcher.close(drain_s)
         for model in self._loaded:
-            model.engine.close()
+            try:
+                async with asyncio.timeout(LAST_STEP_S):
+                    await self._batcher.drained(model)
+            except TimeoutError:  # to take its memory away within a step would take the process with it
+                log.error("the engine hangs in a step; it ends with the process", extra={"model": self._name})
+            else:
+                model.engine.close()
         self._loaded.clear()
 
     @property

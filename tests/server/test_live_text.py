@@ -34,6 +34,7 @@ class Batcher:
         self.model = model
         self.busy: dict[str, asyncio.Event] = {}
         self.closed: list[float] = []
+        self.hung: set[str] = set()
 
     @property
     def codec(self) -> Any:
@@ -55,6 +56,9 @@ class Batcher:
 
     async def close(self, drain_s: float) -> None:
         self.closed.append(drain_s)
+        for version, busy in self.busy.items():
+            if version not in self.hung:
+                busy.set()
 
 
 def loaded(version: str) -> TextModel:
@@ -162,6 +166,16 @@ async def test_closing_while_a_version_drains_closes_both_engines(world: World) 
     await world.live.close(0.0)
 
     assert (world.closed("1"), world.closed("2")) == (1, 1)
+
+
+async def test_an_engine_that_hangs_is_not_pulled_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for its step for a while, then leaves it to the end of the process: its thread is inside of it."""
+    monkeypatch.setattr(live_text, "LAST_STEP_S", 0.01)
+    world.batcher.busy["1"] = asyncio.Event()
+    world.batcher.hung = {"1"}
+    await world.live.close(0.0)
+
+    assert world.closed("1") == 0
 
 
 def test_nothing_to_serve_is_an_error_at_the_start(own_repository: Path) -> None:
