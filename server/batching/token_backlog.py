@@ -17,6 +17,9 @@ from server.batching.token_cost import TokenCosts
 from server.batching.token_step import TextJob
 from server.errors import Overloaded, ServeError
 
+HEADROOM = (
+    0.9  # of the objective: a forecast is right in the middle, and half of those at the limit would be late
+)
 LOOK_BACK = 4  # newest texts whose prompts a new one is compared with
 BIAS_MEMORY = 0.9
 BIAS_RANGE = (0.5, 3.0)
@@ -50,9 +53,9 @@ class Forecast:
 
     def refused(self, objective_s: float) -> float | None:
         """Seconds after which it should be tried again, when it is refused; None when it is let in."""
-        if self.total_s <= objective_s or self.wait_s <= self.step_s:
+        if self.total_s <= HEADROOM * objective_s or self.wait_s <= self.step_s:
             return None
-        return max(self.step_s, min(self.total_s - objective_s, self.wait_s))
+        return max(self.step_s, min(self.total_s - HEADROOM * objective_s, self.wait_s))
 
 
 class Backlog:
@@ -120,11 +123,13 @@ class Backlog:
                 pending += max(1, len(job.tokens) - found)
                 queued += slot is None
         capacity = min(fitting)
-        step_s, token_s = _pace(rows, capacity, costs, limits)
+        under_way_s, step_s, token_s = _pace(rows, capacity, costs, limits)
         behind = queued + 1 - open_slots
         wait_s = pending * token_s
         if behind > 0:
-            wait_s = max(wait_s, _slot_wait(sorted(left), behind, mine, self.answer_share) * step_s)
+            steps = _slot_wait(sorted(left), behind, mine, self.answer_share)
+            prompts_s = pending * costs.prompt[capacity].per_item_s
+            wait_s = max(wait_s, steps * under_way_s + prompts_s)
         own = max(1, len(mine.tokens) - mine.expected_cached)
         own_s = costs.prompt[capacity].base_s + own * token_s + (step_s if rows or pending else 0.0)
         return Forecast(wait_s * self.bias, own_s, step_s)
@@ -132,14 +137,14 @@ class Backlog:
 
 def _pace(
     rows: Mapping[int, int], capacity: int, costs: TokenCosts, limits: TextLimits
-) -> tuple[float, float]:
-    """Seconds of a step while prompts wait, and seconds that a prompt token takes then."""
+) -> tuple[float, float, float]:
+    """Seconds of a step without prompts, of one while prompts wait, and that a prompt token takes then."""
     under_way_s = sum(costs.decode[pool].predict_s(count) for pool, count in rows.items())
     line = costs.prompt[capacity]
     room_s = limits.inter_token_s * (1.0 if rows else 2.0) - under_way_s
     tokens = max(limits.min_chunk, line.fits(room_s, limits.max_step_tokens), 1)
     step_s = under_way_s + line.predict_s(tokens)
-    return step_s, step_s / tokens
+    return under_way_s, step_s, step_s / tokens
 
 
 def _slot_wait(left: Sequence[float], behind: int, mine: TextJob, share: float) -> float:
