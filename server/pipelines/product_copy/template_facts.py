@@ -109,6 +109,8 @@ def tidy(text: str) -> str:
     """Text on one line, without marks at its ends and marks that repeat."""
     text = re.sub(r"([!?.,;:*~=#_-])\1+", r"\1", " ".join(text.split()))
     text = re.sub(r"\s+([,;:.!?])", r"\1", text)
+    if text.count("(") != text.count(")"):
+        text = " ".join(text.replace("(", " ").replace(")", " ").split())
     return text.strip(" ,;:|/-–—*~_=#!?。，；：、'`^+<>\\").removesuffix(".").strip()
 
 

@@ -94,6 +94,7 @@ class _Writer:
         self._facts = facts
         self._variant = variant
         self._last = last
+        self._opened = ""  # the phrase that the description begins with
         self._english = request.language is Language.EN
         self._left = request.max_words if request.max_words is not None else 10**6
 
@@ -155,26 +156,16 @@ class _Writer:
         for sentence in self._opening(chars, words):
             text = sentence
             break
-        for sentence in self._sentences():
-            if (
-                self._facts.brand
-                and sentence in self._brand_sentences()
-                and fold(self._facts.brand) in fold(text)
-            ):
-                continue
-            joined = self._joined(text, sentence)
-            if fits(joined, chars, words) and self._check.good("description", joined):
-                text = joined
+        for choices in self._sentences():
+            for sentence in choices:
+                joined = self._joined(text, sentence)
+                if fits(joined, chars, words) and self._check.good("description", joined):
+                    text = joined
+                    break
         text = visible(text)
         if text and fits(text, chars, words) and self._check.good("description", text):
             return text
         return self._last[1]
-
-    def _brand_sentences(self) -> tuple[str, ...]:
-        choices = phrases.MADE_BY[self._request.language]
-        return tuple(
-            self._one({self._request.language: (choice,)}, brand=self._facts.brand) for choice in choices
-        )
 
     def _joined(self, text: str, sentence: str) -> str:
         if not text:
@@ -200,6 +191,7 @@ class _Writer:
         for name in names:
             for phrase in turned:
                 sentence = self._filled(phrase, name)
+                self._opened = phrase
                 if not sentence:
                     continue
                 greeting = greetings[self._variant % len(greetings)] if greetings else ""
@@ -208,6 +200,7 @@ class _Writer:
                         yield shown
         for phrase in phrases.MADE_BY[request.language] if facts.brand else ():
             shown = self._filled(phrase, facts.name)
+            self._opened = phrase
             if shown and fits(shown, chars, words) and self._check.good("description", shown):
                 yield shown
 
@@ -230,37 +223,36 @@ class _Writer:
         plain = first in ("the", "a", "an", "my", "your", "our", "this", "these") or name[:1] in "\"'“‘"
         return name if plain or HAS_CJK.search(name) else f"the {name}"
 
-    def _sentences(self) -> Iterator[str]:
+    def _sentences(self) -> Iterator[tuple[str, ...]]:
+        """What may come next, each in forms from long to short, of which one is taken."""
         request, facts = self._request, self._facts
-        language = request.language
         for kind in _PLANS[request.channel]:
             if kind == "audience" and facts.audience:
-                yield self._one(phrases.AUDIENCE, audience=facts.audience)
+                yield (self._one(phrases.AUDIENCE, audience=facts.audience),)
             elif kind == "told":
                 most = _MOST_TOLD[request.channel]
                 start = self._variant % max(1, len(facts.told) - most + 1)
-                yield from facts.told[start : start + most]
+                yield from ((sentence,) for sentence in facts.told[start : start + most])
             elif kind == "features":
-                yield from self._features()
+                yield from ((sentence,) for sentence in self._features())
             elif kind in ("material", "colour"):
                 said = phrases.MATERIAL if kind == "material" else phrases.COLOUR
-                yield from (self._one(said, value=fact.value) for fact in facts.facts if fact.kind == kind)
+                yield from ((self._one(said, value=fact.value),) for fact in facts.facts if fact.kind == kind)
             elif kind == "facts":
-                plain = [fact for fact in facts.facts if not fact.kind][:3]
-                yield from (self._one(phrases.FACT, label=fact.label, value=fact.value) for fact in plain)
+                for fact in [fact for fact in facts.facts if not fact.kind][:3]:
+                    yield (self._one(phrases.FACT, label=fact.label, value=fact.value),)
             elif kind == "details" and facts.parts:
                 joint = ", " if self._english else "，"
-                for most in (4, 2, 1):
-                    yield self._one(phrases.DETAILS, value=joint.join(facts.parts[:most]))
-                    if fits(joint.join(facts.parts[:most]), request.limits.description_chars // 3, 99):
-                        break
-            elif kind == "brand" and facts.brand and not facts.named:
-                yield self._one(phrases.MADE_BY, brand=facts.brand)
+                yield tuple(
+                    self._one(phrases.DETAILS, value=joint.join(facts.parts[:most])) for most in (4, 2, 1)
+                )
+            elif kind == "brand" and facts.brand and not facts.named and "{brand}" not in self._opened:
+                yield (self._one(phrases.MADE_BY, brand=facts.brand),)
             elif kind == "price" and facts.price:
-                yield self._one(phrases.PRICE, value=facts.price)
+                yield (self._one(phrases.PRICE, value=facts.price),)
             elif kind == "closer":
-                closers = phrases.CLOSERS[language, request.tone]
-                yield closers[self._variant % len(closers)]
+                closers = phrases.CLOSERS[request.language, request.tone]
+                yield (closers[self._variant % len(closers)],)
 
     def _features(self) -> Iterator[str]:
         features = [fact.value for fact in self._facts.facts if fact.kind == "feature"]
