@@ -145,9 +145,7 @@ class Settings:
     copy_jobs: Path = _setting(Path(".copy_jobs"), "folder of bulk jobs; made with the first")
     copy_jobs_kept: int = _setting(64, "bulk jobs that are kept, ended ones included", low=1, high=4096)
     copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
-    copy_jobs_max_body_bytes: int = _setting(
-        64 << 20, "largest body of a bulk job", low=1024, high=1 << 34
-    )
+    copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
 
     max_connections: int = _setting(
         8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000

@@ -48,7 +48,7 @@ from server.text_domain import TEXT_TASK, TextModelInfo
 
 RUNNER = "onnxruntime"
 DEFAULT_SLOTS = 8
-REPLAY_STEPS = 64  # of the golden texts; publishing replays them whole
+REPLAY_STEPS = 32  # of the golden texts; publishing replays them whole
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"
 )  # fmt: skip
