@@ -12,6 +12,7 @@ Units: characters and tokens.
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,10 @@ from server.encoding.token_bytes import TokenBytes
 from server.encoding.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from server.errors import InvalidRequest
 from server.text_generator import Message
+
+_SHORT_CHARS = 1024
+# One text at a time needs no pool of threads beside the engine's; read by the library at each call.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class TokenStream:
@@ -135,7 +140,11 @@ class HuggingFaceCodec:
         return TokenStream(self._bytes)
 
     def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        if len(text) < _SHORT_CHARS:
+            one = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        else:  # releases the interpreter, which encode does not: a megabyte takes a second
+            (one,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = one.ids
         return ids
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,30 @@ def test_a_megabyte_is_encoded_in_seconds(codec: HuggingFaceCodec) -> None:
     """No text makes encoding quadratic, whatever it repeats."""
     for unit in ("a", " ", "😀", "\n", "blue mug "):
         assert codec.decode(codec.encode(unit * (200_000 // len(unit)))).startswith(unit)
+
+
+def test_others_go_on_while_a_long_text_is_encoded(codec: HuggingFaceCodec) -> None:
+    """Encoding a megabyte on another thread does not take the interpreter from the event loop's."""
+    text = "blue mug ab1 " * 80_000
+    done = threading.Event()
+
+    def encode() -> None:
+        codec.encode_chat([{"role": "user", "content": text}])
+        done.set()
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    turns = 0
+    while not done.wait(0.001):
+        turns += 1
+    thread.join()
+
+    assert turns > 50  # two, where it held the interpreter
+
+
+@given(text=st.text(st.sampled_from("ab 蓝<|im_end|>"), min_size=1, max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_long_texts_are_encoded_like_short_ones(codec: HuggingFaceCodec, text: str) -> None:
+    """The way that is taken for long texts gives the same tokens."""
+    long = text * (2000 // len(text))
+    assert codec.encode(long) == Tokenizer.from_str(byte_level_json()).encode(long).ids
