@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from server.copy_domain import ClaimKind
 from server.pipelines.product_copy.findings import Finding
-from server.pipelines.product_copy.folding import HAS_CJK, Folded, fold, stem
+from server.pipelines.product_copy.folding import CJK, HAS_CJK, Folded, fold, stem
 from server.pipelines.product_copy.lexicon import brand_names, is_common, listed_names, read_words
 from server.pipelines.product_copy.record import Evidence, RecordFacts
 
@@ -20,6 +20,10 @@ _TOKEN = re.compile(r"[a-z0-9]+(?:['.&/+-][a-z0-9]+)*")
 _MAKER = re.compile(
     r"(?<![a-z])(?:by|from|made by|manufactured by|brand:|designed by)\s(?P<name>[a-z0-9][\w'&.-]*)|(?:来自|品牌[:：为]?)\s?(?P<cn>[a-z0-9][\w'&.-]*)"
     r"|(?P<before>[a-z0-9][\w'&.-]*)\s?(?:出品|推出|品牌|制造)"
+)
+# "由…制造": whoever makes it, listed or not, is somebody the record names. Short, and no particle in it: else it is a phrase.
+_CN_MAKER = re.compile(
+    rf"由(?P<name>(?:(?![的我您你人手以用精])[{CJK}]){{2,6}}?)(?:公司|品牌|集团)?(?:制造|出品|生产|研发|监制|授权)"
 )
 _ALWAYS = read_words("unclaimed_capitals")
 _ENDS = re.compile(r"(?:^|[.!?:;\n•|\"(—–-]|\.\.\.|。|！|？|：|；|，|、)[\s\"'(]*$")
@@ -56,6 +60,10 @@ def name_findings(
         )
         judged.append(found.span())
         yield Finding(ClaimKind.BRAND, *found.span(), evidence, "it is not in the record")
+    for found in _CN_MAKER.finditer(text.text):
+        if facts.literal(found.group("name")) is None and not _inside(found.span("name"), [*taken, *judged]):
+            judged.append(found.span("name"))
+            yield Finding(ClaimKind.BRAND, *found.span("name"), None, "it is not in the record")
     for found in _MAKER.finditer(text.text):
         group = found.lastgroup or "name"
         span = found.span(group)
