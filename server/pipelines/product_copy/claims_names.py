@@ -68,6 +68,7 @@ def name_findings(
         group = found.lastgroup or "name"
         span = found.span(group)
         name = found.group(group).rstrip(".'-")
+        span = span[0], span[0] + len(name)
         capital = original[text.span(*span)[0]]
         if not (capital.isupper() or group != "name") or not facts.brand_words or _inside(span, taken):
             continue
@@ -75,7 +76,7 @@ def name_findings(
             name.isdigit()
             or set(_parts(name)) & facts.brand_words
             or facts.literal(found.group())
-            or _in_record(name, facts) is None
+            or _is_told(_in_record(name, facts))
         ):
             continue  # unknown names are judged below
         if (
@@ -95,6 +96,11 @@ def name_findings(
         kind = _kind(shown, found.group(), original[: text.span(*span)[0]], titled=titled, chinese=chinese)
         if kind is not None:
             yield Finding(kind, *span, _in_record(found.group(), facts), "it is not in the record")
+
+
+def _is_told(evidence: Evidence | None) -> bool:
+    """Whether a name that is no brand needs no look here: unknown ones are judged as words, an attribute's is a fact."""
+    return evidence is None or evidence.source.startswith("attributes.")
 
 
 def _kind(shown: str, word: str, before: str, *, titled: bool, chinese: bool) -> ClaimKind | None:

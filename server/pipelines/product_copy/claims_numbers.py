@@ -23,6 +23,7 @@ _SPECIFIC_COUNTERS = frozenset(["层", "格", "档", "倍", "人", "孔", "口",
 _CODE = re.compile(
     r"(?<![a-z0-9])(?=[a-z0-9.#/-]*[a-z])(?=[a-z0-9.#/-]*\d)[a-z0-9]+(?:[.#/-][a-z0-9]+)*(?![a-z0-9])"
 )
+_SAID_OTHERWISE = {"pixel": "resolution", "people": "person", "person": "people"}
 _PACKED = re.compile(r"(?:pack|set|box|case|bundle|count|lot|carton|packs) of\s?$")
 
 
@@ -231,7 +232,7 @@ def _counts_the_same(text: str, quantity: Quantity, number: RecordNumber, facts:
             or bool(theirs & COUNT_WORDS)
             or (bool(theirs) and _kind_words(facts) & theirs != set())
         )
-    if telling & number.context:
+    if telling & number.context or any(_SAID_OTHERWISE.get(noun, "") in number.context for noun in telling):
         return True
     if number.counted or not other.nouns:  # "pack_size: 12" and "12 pens"
         counted_otherwise = any(

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from server.copy_domain import ClaimKind
 from server.pipelines.product_copy.findings import Finding
-from server.pipelines.product_copy.folding import CJK
+from server.pipelines.product_copy.folding import CJK, stem
 from server.pipelines.product_copy.lexicon import common_words, lexicons, read_words
+from server.pipelines.product_copy.quantities import units
 from server.pipelines.product_copy.record import WORD, Evidence, RecordFacts, polarity
 
 _EST = re.compile(r"(?<![a-z])[a-z]{2,}est(?![a-z])")
@@ -44,6 +45,7 @@ _WHAT_ENDS = re.compile(
 )
 _FREE_HEADS = read_words("no_parts")
 _LIGHT = read_words("light_words")
+_NOT_COUNTED = read_words("not_counted")
 _CN_HAS = re.compile(
     rf"(?:支持|兼容|适配|适用于|内置|自带|配有|配备|附带|附赠|搭载|含有|富含|添加|具备|具有|通过|符合|获得|荣获|采用|选用|适合)(?P<what>[{CJK}a-z0-9 +.-]{{2,16}})"
 )
@@ -59,9 +61,9 @@ def term_findings(text: str, facts: RecordFacts) -> Iterator[Finding]:
     """Every listed word of a folded text."""
     for lexicon in lexicons():
         for term in lexicon.find(text):
-            if not term.certain:
+            if not term.certain and not _names_product(text, term.end, facts):
                 continue
-            sign = polarity(text, term.start, term.end)
+            sign = polarity(text, term.start, term.end, term.kind)
             evidence = facts.terms.get((term.kind, term.canonical, sign))
             reason = {
                 "": "it is not in the record",
@@ -71,6 +73,15 @@ def term_findings(text: str, facts: RecordFacts) -> Iterator[Finding]:
             if evidence is None and not sign and (term.kind, term.canonical, "not") in facts.terms:
                 reason[""] = "the record denies it"
             yield Finding(term.kind, term.start, term.end, evidence, reason[sign])
+
+
+def _names_product(text: str, end: int, facts: RecordFacts) -> bool:
+    """Whether a word that may be ordinary stands before a word of the product's name: a rose mug, a felt bag."""
+    after = re.match(r"[\s-](?:[a-z]+[\s-])?([a-z]{3,})", text[end : end + 40])
+    if after is None:
+        return False
+    known = facts.words.get(stem(after.group(1)))
+    return known is not None and known.source in ("title", "category")
 
 
 def form_findings(text: str, facts: RecordFacts, taken: list[tuple[int, int]]) -> Iterator[Finding]:
@@ -134,7 +145,8 @@ def _denied(evidence: Evidence, said: str) -> bool:
 
 def _had(found: re.Match[str], facts: RecordFacts, taken: list[tuple[int, int]]) -> Iterator[Finding]:
     what = _WHAT_ENDS.sub("", found.group("what") + " ").rstrip()
-    words = [word for word in WORD.findall(what) if word not in _LIGHT][:5]
+    words = [word for word in WORD.findall(what) if word not in _LIGHT | _NOT_COUNTED]
+    words = [word for word in words if not word.isdigit() and word not in units()[1]][:5]
     if not words or any(char.isdigit() for char in words[-1]) or words[0] in ("mind",):
         return
     start = found.start("what")

@@ -29,7 +29,7 @@ _LISTS = {
 _ONE = re.compile(f"[{CJK}]")
 _BEFORE_ONE, _AFTER_ONE = set("、，。；：/ （(-") | {""}, set("、，。；/ ）)款版") | {""}
 _IN_CONTEXT_BEFORE = re.compile(
-    r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?$"
+    r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?(?:bright |deep |pale |soft |warm |vivid |matte? |glossy |rich |light |dark |classic |fresh |shiny )?$"
 )
 _IN_CONTEXT_AFTER = re.compile(
     r"^(?:[- ]?colou?r(?:ed|s)?\b| finish\b| version\b| edition\b| shade\b| tone\b|\s*[,/.;]|\s*$| and\b)"

@@ -123,12 +123,12 @@ class RecordFacts:
         return self.words.get(stem(word)) or self.words.get(word.replace("-", "").replace("'", ""))
 
 
-def polarity(text: str, start: int, end: int) -> str:
+def polarity(text: str, start: int, end: int, kind: ClaimKind) -> str:
     """How a listed word is meant: "" as it says, "not" denied, "look" only looking like it."""
     before = text[max(0, start - 28) : start]
     if _NOT_BEFORE.search(before) or _NOT_AFTER.match(text, end):
         return "not"
-    if _LOOK_BEFORE.search(before) or _LOOK_AFTER.match(text, end):
+    if kind is ClaimKind.MATERIAL and (_LOOK_BEFORE.search(before) or _LOOK_AFTER.match(text, end)):
         return "look"
     return ""
 
@@ -193,7 +193,7 @@ def _read_place(facts: RecordFacts, place: Place) -> None:
         facts.numbers.append(_number(place, quantity, name))
     for lexicon in lexicons():
         for term in lexicon.find(text):
-            sign = polarity(text, term.start, term.end)
+            sign = polarity(text, term.start, term.end, term.kind)
             evidence = place.evidence(term.start, term.end)
             chain = (term.canonical,) if sign else lexicon.broader_than(term.canonical)
             for canonical in chain:
@@ -208,10 +208,13 @@ def _read_place(facts: RecordFacts, place: Place) -> None:
         text.strip() in _NO or text.startswith("not ") or re.fullmatch(r"[0.,]+", text.strip()) is not None
     )
     for lexicon in lexicons():
-        if (
-            name and not denied and lexicon.kind is ClaimKind.FEATURE
-        ):  # "warranty_months: 24" says that there is a warranty
-            for term in lexicon.find(name):
+        if not name or denied:
+            continue
+        for term in lexicon.find(
+            name
+        ):  # "warranty_months: 24" says that there is a warranty, "paper: 80 gsm" paper
+            whole = (term.start, term.end) == (0, len(name)) and lexicon.kind is ClaimKind.MATERIAL
+            if whole or lexicon.kind is ClaimKind.FEATURE:
                 facts.terms.setdefault((term.kind, term.canonical, ""), Evidence(place.name, place.text[:80]))
     for found in WORD.finditer(name):
         facts.words.setdefault(stem(found.group()), Evidence(place.name, place.text[:80]))
