@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from server.encoding.chat_template import MAX_CHARS, MAX_STEPS, ChatTemplate
+from server.encoding.chat_template import ChatTemplate
+from server.encoding.template_sandbox import MAX_CHARS, MAX_STEPS
 from server.errors import InvalidRequest
 from tests.server.tokenizers_made import CHATML
 
