@@ -32,8 +32,8 @@ from build_engines.models.causal.rounding import BLOCK, INT8_HIGH, int4_blocks, 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 CUTS = (1.0, 0.8, 0.6, 0.4)  # of the largest activation
 MOST_TOKENS = 16_384  # of calibration; activations of one width are in memory
-JUDGED_TOKENS = 256  # of these the error is computed
-JUDGED_COLUMNS = 1024  # of a matrix' columns, evenly spread
+JUDGED_TOKENS = 128  # of these the error is computed
+JUDGED_COLUMNS = 512  # of a matrix' columns, evenly spread
 SMALLEST, LARGEST = 1e-2, 1e2  # of a scale
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 WEIGHTS_FILE = "model.weights"
-ALIGNMENT = 65_536  # bytes; what mapping into memory asks for on any system
+LARGE = 1 << 20  # bytes; from here on a tensor begins where any system can map it
+ALIGNMENT, SMALL_ALIGNMENT = 65_536, 64
 
 
 class WeightFile:
@@ -35,7 +37,8 @@ class WeightFile:
         self, name: str, dtype: ir.DataType, shape: Sequence[int], chunks: Iterable[npt.NDArray[Any]]
     ) -> ir.ExternalTensor:
         """Write a tensor's bytes, given in order, and say where they are."""
-        start = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
+        alignment = ALIGNMENT if math.prod(shape) * dtype.itemsize >= LARGE else SMALL_ALIGNMENT
+        start = -(-self._file.tell() // alignment) * alignment
         self._file.seek(start)
         for chunk in chunks:
             self._file.write(np.ascontiguousarray(chunk).data)
