@@ -158,6 +158,21 @@ def test_a_text_may_end_only_where_its_constraint_does() -> None:
     assert allowed(mask) == []
 
 
+def test_each_of_several_ends_is_allowed_where_one_is(tmp_path: Path) -> None:
+    """Llama 3 has three: under a constraint the model may use any of them."""
+    folder = write_files(tmp_path, byte_level_json())
+    (folder / "generation_config.json").write_text('{"eos_token_id": [0, 2]}')
+    several = load_codec(folder)
+    assert several.eos_ids == {0, 2}
+    for end in several.eos_ids:
+        mask = GrammarCompiler(several).compile(asked("regex", "a+"))
+        assert mask is not None
+        mask.accept(several.encode("a", add_special_tokens=False)[0])
+        assert several.eos_ids <= set(allowed(mask))
+        mask.accept(end)
+        assert mask.done()
+
+
 def test_a_special_token_is_never_text() -> None:
     """A string may hold the letters of <|im_end|>, in ordinary tokens; the token itself would end the text in its middle."""
     mask = opened("json_schema", {"type": "string"})
