@@ -66,7 +66,7 @@ checkpoint_every = 3
 evaluate_every = 10
 bfloat16 = false
 [package]
-variant = "int4"
+variant = "int8"
 max_context = 512
 max_chunk = 64
 [gate]
@@ -132,10 +132,11 @@ def test_a_checkpoint_becomes_a_version_with_its_proof(person: Person) -> None:
     assert manifest.task == "text_generation"
     assert {item.kind for item in manifest.evidence} == {"quality", "speed", "parity", "floor"}
     assert [(one.kind, one.file, one.precision, one.proven) for one in manifest.targets] == [
-        ("onnxruntime", "model.onnx", "int4", "gated")
+        ("onnxruntime", "model.onnx", "int8", "gated")
     ]
     assert manifest.limits["max_context"] == 512 and manifest.limits["max_chunk"] == 64
     assert manifest.flags == ("demonstration",)
+    assert manifest.calibration is not None and manifest.calibration.samples == 8
     assert {"perplexity", "parameters", "size_bytes"} <= set(manifest.figures)
     assert set(manifest.provenance.durations_s) == set(TEXT_STAGES) - {"publish"}
     listed = {entry.path for entry in manifest.files}
