@@ -28,7 +28,7 @@ from server.batching.kv_slots import KvSlots, Pool, Slot
 from server.batching.prefix_cache import Hit, lookup, shared_prefix
 from server.batching.text_model import TextLimits
 from server.batching.token_cost import TokenCosts
-from server.batching.token_policy import Place, better_rows, chunk, decode_s, place
+from server.batching.token_policy import better_rows, chunk, decode_s, place
 from server.batching.token_step import CopySlot, Step, TextJob
 from server.engines.causal import CausalLimits
 
@@ -93,9 +93,9 @@ class TokenScheduler:
             return step
         self._tidy(step)
         self._begin(now_s, step)
-        for capacity, pool in self.slots.pools.items():
+        for pool in self.slots.pools.values():
             if pool.active:
-                ready = [job for job in self._writers(pool) if self._decodes(job, capacity, step)]
+                ready = [job for job in self._writers(pool) if _decodes(job)]
                 if ready:
                     decode_calls(pool, ready, self.costs, step)
         step.slots_in_use = self.slots.in_use()
@@ -108,9 +108,6 @@ class TokenScheduler:
 
     def _writers(self, pool: Pool) -> list[TextJob]:
         return [self.jobs[key] for index in pool.active if (key := pool.writers[index]) is not None]
-
-    def _decodes(self, job: TextJob, capacity: int, step: Step) -> bool:
-        return len(job.tokens) - job.filled == 1 and job.filled < capacity - 1
 
     def _expire(self, now_s: float, step: Step) -> None:
         late = [
@@ -133,7 +130,7 @@ class TokenScheduler:
         unfinished: list[TextJob] = []  # prompts of which this step computes a part
         for job in candidates:
             if job.slot is None:
-                if left_tokens <= 0 or (left_s <= 0.0 and step.touched):
+                if left_tokens <= 0 or (left_s <= 0.0 and unfinished):
                     continue
                 need = self._need(job)
                 if need >= blocked or self._is_coming(job, unfinished, calls):
@@ -141,7 +138,7 @@ class TokenScheduler:
                 if not self._start(job, need, now_s, step, calls):
                     blocked = need
                     continue
-            elif self._outgrown(job):
+            elif _outgrown(job):
                 need = self._need(job)
                 if need >= blocked or not self._grow(job, need, now_s, step, calls):
                     blocked = min(blocked, need)
@@ -194,9 +191,8 @@ class TokenScheduler:
         under_way: dict[int, list[int]] = {}
         candidates: list[TextJob] = []
         for job in self.jobs.values():
-            slot = job.slot
-            if slot is not None and len(job.tokens) - job.filled == 1 and job.filled < slot[0] - 1:
-                under_way.setdefault(slot[0], []).append(slot[1])
+            if job.slot is not None and _decodes(job):
+                under_way.setdefault(job.slot[0], []).append(job.slot[1])
             else:
                 candidates.append(job)
         seconds = 0.0
@@ -219,15 +215,11 @@ class TokenScheduler:
     def _need(self, job: TextJob) -> int:
         return min(len(job.tokens) + self._limits.answer_tokens, job.most_tokens) - 1
 
-    def _outgrown(self, job: TextJob) -> bool:
-        return job.slot is not None and job.filled >= job.slot[0] - 1
-
     def _start(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
-        hit = lookup(self.slots, job.prompt_ids)
-        found = self._place(job, need, now_s, step, hit)
-        if found is None:
+        if not self._make_room(job, need, now_s, step):
             return False
-        slot = found.slot
+        hit = lookup(self.slots, job.prompt_ids)
+        slot = self._place(job, need, hit)
         if hit is not None and hit.slot != slot and not self._copy_pays(slot, hit.tokens):
             hit = None
         kept = 0 if hit is None else hit.tokens
@@ -257,10 +249,10 @@ class TokenScheduler:
 
     def _grow(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
         assert job.slot is not None
-        found = self._place(job, need, now_s, step, Hit(job.slot, job.filled), over=job.slot[0])
-        if found is None:
+        over = job.slot[0]
+        if not self._make_room(job, need, now_s, step, over):
             return False
-        self._move(job, found.slot, calls)
+        self._move(job, self._place(job, need, Hit(job.slot, job.filled), over), calls)
         step.touched.add(job.key)
         return True
 
@@ -279,24 +271,23 @@ class TokenScheduler:
         self._pinned.append(source)
         self.slots.pools[target[0]].filled_N[target[1]] = tokens
 
-    def _place(
-        self, job: TextJob, need: int, now_s: float, step: Step, hit: Hit | None, over: int = 0
-    ) -> Place | None:
-        steps = job.most_tokens - len(job.tokens)
-        found = place(self.slots, self.costs, need, steps, hit, over=over)
-        if found is None and self._preempt(job, need, now_s, step, over):
-            found = place(self.slots, self.costs, need, steps, hit, over=over)
-        return found
+    def _place(self, job: TextJob, need: int, hit: Hit | None, over: int = 0) -> Slot:
+        found = place(self.slots, self.costs, need, job.most_tokens - len(job.tokens), hit, over=over)
+        assert found is not None
+        return found.slot
 
-    def _preempt(self, job: TextJob, need: int, now_s: float, step: Step, over: int) -> bool:
+    def _make_room(self, job: TextJob, need: int, now_s: float, step: Step, over: int = 0) -> bool:
+        """Whether there is a slot for a text; the least urgent text gives up its own where that is less urgent."""
+        pools = [pool for pool in self.slots.pools.values() if pool.capacity > max(need, over)]
+        if any(pool.open_slots() for pool in pools):
+            return True
         urgency = self.level(job, now_s)
         victims = [
             other
-            for other in self.jobs.values()
-            if other.slot is not None
-            and other.slot[0] > max(need, over)
-            and self.level(other, now_s) > urgency
-            and not self.slots.pools[other.slot[0]].pins[other.slot[1]]
+            for pool in pools
+            for other in self._writers(pool)
+            if self.level(other, now_s) > urgency
+            and not pool.pins[_index(other)]
             and other.key not in step.touched
         ]
         if not victims:
@@ -329,6 +320,14 @@ class TokenScheduler:
             calls = PromptCalls(self.slots, self.costs, step)
             self._move(job, (capacity, move.target), calls)
             step.touched.add(job.key)
+
+
+def _decodes(job: TextJob) -> bool:
+    return len(job.tokens) - job.filled == 1 and not _outgrown(job)
+
+
+def _outgrown(job: TextJob) -> bool:
+    return job.slot is not None and job.filled >= job.slot[0] - 1
 
 
 def _index(job: TextJob) -> int:

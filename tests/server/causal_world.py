@@ -45,6 +45,7 @@ class SimulatedEngine:
         nan_calls: how many of the next calls give NaN.
         calls, copies: what was done.
         hold: while cleared, ``run`` does not return.
+        inside: whether it is held in ``run``.
     """
 
     kind = "simulated"
@@ -58,12 +59,13 @@ class SimulatedEngine:
         self.copies: list[tuple[tuple[int, int], tuple[int, int], int]] = []
         self.hold = threading.Event()
         self.hold.set()
-        self.entered = threading.Semaphore(0)
+        self.inside = False
         self.closed = False
 
     def run(self, call: CausalCall) -> np.ndarray:
-        self.entered.release()
+        self.inside = True
         assert self.hold.wait(20)
+        self.inside = False
         rows, width = call.input_ids_BT.shape
         capacity, first = call.capacity, call.first_slot
         if min(rows, width) < 1 or first < 0 or first + rows > self.limits.pools[capacity]:

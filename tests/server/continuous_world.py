@@ -261,9 +261,7 @@ class World:
 
     async def inside(self) -> None:
         """Until the engine is in a call (it must be held)."""
-        while self.engine.entered.acquire(blocking=False):
-            pass
-        await self.until(lambda: self.engine.entered.acquire(blocking=False))
+        await self.until(lambda: self.engine.inside)
 
     async def advance(self, seconds: float) -> None:
         self.clock.now += seconds
