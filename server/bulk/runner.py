@@ -195,14 +195,16 @@ class BulkRun:
         return False, _encode(reject)
 
     async def _patiently(self, request: CopyRequest) -> CopyAnswer:
-        wait_s, failures = RETRY_S, 0
+        failures = 0
         while failures < TRIES:
             try:
                 return await self._write(request, patient=True)
             except InvalidRequest:
                 raise
+            except Overloaded as error:  # it says itself when there will be room
+                await self._sleep(min(max(RETRY_S, error.retry_after_s or 0.0), RETRY_MOST_S))
             except ServeError as error:
-                failures += not isinstance(error, Overloaded)
-                await self._sleep(min(max(wait_s, error.retry_after_s or 0.0), RETRY_MOST_S))
-                wait_s = min(2.0 * wait_s, RETRY_MOST_S)
+                wait_s = max(RETRY_S * 2**failures, error.retry_after_s or 0.0)
+                await self._sleep(min(wait_s, RETRY_MOST_S))
+                failures += 1
         return await self._write(request, patient=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from server.copy_domain import Claim, CopyRequest, CopySource, CopyText, CopyVariant, Effort, count_words
 from server.pipelines.product_copy.folding import visible
 from server.pipelines.product_copy.ports import RecordCheck
+from server.pipelines.product_copy.readable import Readable
 
 BULLETS = "bullets"
 _EFFORTS = tuple(Effort)  # least first
@@ -28,12 +29,14 @@ class Judged:
         claims: all of it; without a source: refused.
         cut: it had to be shortened.
         repeated: it says what stands already.
+        flaw: why it cannot be read, or empty.
     """
 
     text: str
     claims: tuple[Claim, ...]
     cut: bool
     repeated: bool = False
+    flaw: str = ""
 
     @property
     def refused(self) -> tuple[Claim, ...]:
@@ -43,7 +46,7 @@ class Judged:
     @property
     def good(self) -> bool:
         """Whether it may be released."""
-        return bool(self.text) and not self.refused and not self.repeated
+        return bool(self.text) and not self.refused and not self.repeated and not self.flaw
 
 
 class Draft:
@@ -63,6 +66,7 @@ class Draft:
         self._refused: dict[tuple[str, str], Claim] = {}
         self._bullets = 0
         self._templated = False
+        self._readable = Readable(request.product)
 
     @property
     def next_bullet(self) -> str:
@@ -87,8 +91,8 @@ class Draft:
             return 0, 0
         return limits.bullet_chars, min(limits.bullet_words, left)
 
-    def judge(self, name: str, text: str) -> Judged:
-        """Look at a text for a part."""
+    def judge(self, name: str, text: str, *, trusted: bool = False) -> Judged:
+        """Look at a text for a part; ``trusted``: of the template, whose words are the shop's."""
         chars, words = self.room(name)
         text, cut = visible(text), False
         if not fits(text, chars, words):
@@ -98,17 +102,20 @@ class Draft:
         if not text:
             return Judged("", (), cut)
         repeated = name.startswith(BULLETS) and text in self.texts.values()
-        return Judged(text, tuple(self.check.claims(name, text)), cut, repeated)
+        flaw = "" if trusted else self._readable.flaw(name, text)
+        return Judged(text, tuple(self.check.claims(name, text)), cut, repeated, flaw)
 
-    def without_refused(self, name: str, judged: Judged) -> Judged:
-        """What is left of a text without its refused claims, looked at again."""
+    def without_refused(self, name: str, judged: Judged, *, trusted: bool = False) -> Judged:
+        """What is left of a text without its refused claims, looked at again; empty if it could not be read before."""
+        if judged.flaw:
+            return Judged("", (), True)
         for _ in range(3):  # cutting one sentence can make another say something else
             if not judged.text or not judged.refused:
                 break
             left = self.check.without(name, judged.text, judged.refused)
             if left == judged.text:
                 return Judged("", (), True)
-            judged = self.judge(name, left)
+            judged = self.judge(name, left, trusted=trusted)
         return judged if judged.good else Judged("", (), True)
 
     def release(self, name: str, judged: Judged, effort: Effort) -> None:
