@@ -190,11 +190,16 @@ class TokenScheduler:
     def _sort_out(self, now_s: float) -> tuple[float, list[TextJob]]:
         under_way: dict[int, list[int]] = {}
         candidates: list[TextJob] = []
+        waiting: list[TextJob] = []
         for job in self.jobs.values():
-            if job.slot is not None and _decodes(job):
+            if job.slot is None:
+                waiting.append(job)
+            elif _decodes(job):
                 under_way.setdefault(job.slot[0], []).append(job.slot[1])
             else:
                 candidates.append(job)
+        if waiting and self._may_begin(waiting, now_s):
+            candidates += waiting
         seconds = 0.0
         for capacity, rows in under_way.items():
             line = self.costs.decode[capacity]
@@ -211,6 +216,16 @@ class TokenScheduler:
                 )
             )
         return seconds, candidates
+
+    def _may_begin(self, waiting: Sequence[TextJob], now_s: float) -> bool:
+        pools = self.slots.pools.values()
+        if any(len(pool.active) < len(pool) for pool in pools):
+            return True
+        lowest = max(self.level(job, now_s) for pool in pools for job in self._writers(pool))
+        # Cheaper than their levels, and never above them: a full engine asks this of hundreds in every step.
+        oldest_s = min(job.arrived_s for job in waiting)
+        urgency = min(job.priority for job in waiting)
+        return urgency - int(max(0.0, now_s - oldest_s) / self._limits.patience_s) < lowest
 
     def _need(self, job: TextJob) -> int:
         return min(len(job.tokens) + self._limits.answer_tokens, job.most_tokens) - 1
