@@ -26,6 +26,7 @@ _CN_MAKER = re.compile(
     rf"由(?P<name>(?:(?![的我您你人手以用精])[{CJK}]){{2,6}}?)(?:公司|品牌|集团)?(?:制造|出品|生产|研发|监制|授权)"
 )
 _ALWAYS = read_words("unclaimed_capitals")
+_LIGHT = read_words("light_words") | read_words("not_counted") | read_words("openers")
 _ENDS = re.compile(r"(?:^|[.!?:;\n•|\"(—–-]|\.\.\.|。|！|？|：|；|，|、)[\s\"'(]*$")
 
 
@@ -60,6 +61,10 @@ def name_findings(
         )
         judged.append(found.span())
         yield Finding(ClaimKind.BRAND, *found.span(), evidence, "it is not in the record")
+    for span in _in_place_of_brand(original, text, facts):
+        if not _inside(span, [*taken, *judged]):
+            judged.append(span)
+            yield Finding(ClaimKind.BRAND, *span, None, "it stands where the record has its brand, or none")
     for found in _CN_MAKER.finditer(text.text):
         if facts.literal(found.group("name")) is None and not _inside(found.span("name"), [*taken, *judged]):
             judged.append(found.span("name"))
@@ -96,6 +101,31 @@ def name_findings(
         kind = _kind(shown, found.group(), original[: text.span(*span)[0]], titled=titled, chinese=chinese)
         if kind is not None:
             yield Finding(kind, *span, _in_record(found.group(), facts), "it is not in the record")
+
+
+def _in_place_of_brand(original: str, text: Folded, facts: RecordFacts) -> Iterator[tuple[int, int]]:
+    """A word before the product's line that is not in the record ("Hornet Zenith" for "Xanthrope Zenith"); "A & B" likewise."""
+    line = next((place.folded.text for place in facts.places if place.name == "title"), "")
+    rest = [word for word in _TOKEN.findall(line) if not set(_parts(word)) & facts.brand_words][:1]
+    for word in rest:
+        for found in re.finditer(
+            rf"(?<![a-z0-9])(?P<name>[a-z][a-z'-]+)\s{re.escape(word)}(?![a-z0-9])", text.text
+        ):
+            span = found.span("name")
+            name = found.group("name")
+            shown = original[slice(*text.span(*span))]
+            if (
+                shown[:1].isupper()
+                and name not in _LIGHT
+                and _in_record(name, facts) is None
+                and name not in _ALWAYS
+            ):
+                yield span
+    for found in re.finditer(r"(?<![a-z0-9])([a-z]{2,})\s&\s([a-z]{2,})(?![a-z0-9])", text.text):
+        shown = original[slice(*text.span(*found.span()))]
+        named = shown[:1].isupper() and shown.rsplit(" ", 1)[1][:1].isupper()
+        if named and all(_in_record(part, facts) is None for part in found.groups()):
+            yield found.span()
 
 
 def _is_told(evidence: Evidence | None) -> bool:

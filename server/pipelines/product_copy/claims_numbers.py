@@ -188,7 +188,7 @@ def _literal(text: str, quantity: Quantity, facts: RecordFacts) -> bool:
     after = re.match(rf"[\s-]?(?:[a-z]{{3,}}|[{CJK}]{{1,2}})", text[quantity.end : quantity.end + 24])
     if after and facts.literal(text[quantity.start : quantity.end] + after.group()):
         return True
-    before = re.search(rf"(?:[a-z]{{2,}}|[{CJK}])[\s-]?$", text[max(0, quantity.start - 24) : quantity.start])
+    before = re.search(rf"(?:[a-z]+|[{CJK}])[\s-]?$", text[max(0, quantity.start - 24) : quantity.start])
     if before is None or before.group().strip(" -") in (
         "of",
         "the",

@@ -29,11 +29,14 @@ _LISTS = {
 _ONE = re.compile(f"[{CJK}]")
 _BEFORE_ONE, _AFTER_ONE = set("、，。；：/ （(-") | {""}, set("、，。；/ ）)款版") | {""}
 _IN_CONTEXT_BEFORE = re.compile(
-    r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|\bmade (?:of|from|with)|\bcrafted (?:of|from|with)) (?:an? |the )?(?:bright |deep |pale |soft |warm |vivid |matte? |glossy |rich |light |dark |classic |fresh |shiny )?$"
+    r"(?:\bin|\bcolou?r(?:ed)?:?|\bfinish:?|,|/|[:：]|\s[-–|]|\b(?:made|crafted|built)(?: (?:of|from|with))?|\b(?:of|from|with)|^) ?(?:an? |the )?"
+    r"(?:bright |deep |pale |soft |warm |vivid |matte? |glossy |rich |light |dark |classic |fresh |shiny )?$"
 )
 _IN_CONTEXT_AFTER = re.compile(
-    r"^(?:[- ]?colou?r(?:ed|s)?\b| finish\b| version\b| edition\b| shade\b| tone\b|\s*[,/.;]|\s*$| and\b)"
+    r"^(?:[- ]?colou?r(?:ed|s)?\b| finish\b| version\b| edition\b| shade\b| tone\b|\s*[,/.;!?:，。；！？]|\s[-–|]|\s*$| and\b)"
 )
+_CN_BEFORE = re.compile(r"(?:选用|采用|使用|材质|材料|颜色|材质为|[:：为，、；|｜\s]|^)$")
+_CN_AFTER = re.compile(r"^(?:[。，、；！？|｜\s]|$|做|制|质|材|料)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,12 @@ class Lexicon:
                     continue
             if not sure:
                 before, after = folded[max(0, start - 20) : start], folded[end : end + 12]
-                sure = bool(_IN_CONTEXT_BEFORE.search(before)) and bool(_IN_CONTEXT_AFTER.match(after))
+                beside = (
+                    (_CN_BEFORE, _CN_AFTER)
+                    if HAS_CJK.search(spelling)
+                    else (_IN_CONTEXT_BEFORE, _IN_CONTEXT_AFTER)
+                )
+                sure = bool(beside[0].search(before)) and bool(beside[1].match(after))
                 sure = sure or bool(re.match(r"[- ]?colou?r|[- ]finish", after))
             yield Term(self.kind, name, start, end, sure)
 

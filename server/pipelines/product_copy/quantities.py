@@ -27,6 +27,7 @@ _CN_NOT = re.compile(
 COUNT_WORDS = read_words("count_words")
 _NOT_COUNTED = read_words("not_counted")
 _NEXT_WORDS = re.compile(r"[\s-]{0,2}([a-z][a-z]+)(?:[\s-]+([a-z][a-z]+))?(?:[\s-]+([a-z][a-z]+))?")
+_ALSO_VERBS = frozenset(["runs", "runs for", "lasts", "holds", "holds up to", "stands", "supports up to"])
 _LINK = re.compile(r"^[\"']?\s?(?:-|×|x|/|to|by|and|or|~|至|到|乘)\s?$")
 _MORE = re.compile(
     r"(?:\bover|\bmore than|\bat least|\babove|\bexceeding|\bmin(?:imum)?\.?(?: of)?|\bno less than|超过|逾|高达|不少于|至少|大于)\s?$"
@@ -164,12 +165,14 @@ def _aspect_at(folded: str, quantity: Quantity) -> str:
             return aspect.name
     before = folded[max(0, quantity.start - 26) : quantity.start]
     before = re.split(r"[\d,;.!?()|，。；！？、（）\n]", before)[-1]
-    nearest, name = -1, ""
+    nearest, name, end = -1, "", 0
     for aspect in aspects:
         for found in _spelled(aspect.before).finditer(before):
-            if found.end() > nearest:
-                nearest, name = found.end(), aspect.name
-    return name if nearest >= 0 and len(before) - nearest <= 14 else ""
+            weak = found.group() in _ALSO_VERBS  # "the warranty runs for": a noun says more
+            at = found.end() if not weak else found.end() - len(before)
+            if not name or at > nearest:
+                nearest, name, end = at, aspect.name, found.end()
+    return name if name and len(before) - end <= 14 else ""
 
 
 def _read(folded: str, match: re.Match[str]) -> Iterator[Quantity]:

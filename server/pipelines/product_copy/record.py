@@ -32,6 +32,9 @@ _MOST_FIELD_CHARS, _MOST_ATTRIBUTES = 2_000, 100
 _MARKUP = re.compile(
     r"<!--.{0,5000}?-->|<(?:style|script)\b.{0,20000}?</(?:style|script)>|</?[a-zA-Z][^<>]{0,300}>", re.S
 )
+_ROLES = re.compile(
+    r"</?\s?(?:system|assistant|developer|user|record|instructions?|prompt|data|context)\b[^<>]{0,100}>", re.I
+)
 WORD = re.compile(r"[a-z0-9]+(?:['.&/-][a-z0-9]+)*")
 _CJK_RUN = re.compile(f"[{CJK}]{{2,}}")
 _YES, _NO = (
@@ -137,7 +140,8 @@ def clean(text: str, most_chars: int) -> str:
     """A field without markup and invisible characters, up to a length."""
     text = text[: 4 * most_chars]
     if "<" in text or "&" in text:
-        text = html.unescape(_MARKUP.sub(" ", html.unescape(text)))
+        text = _ROLES.sub(" system: ", html.unescape(text))  # no markup of a page: it is meant for a model
+        text = html.unescape(_MARKUP.sub(" ", text))
     text = text.encode("utf-8", "replace").decode("utf-8")
     lines = (visible(line) for line in text.split("\n"))
     return "\n".join(line for line in lines if line)[:most_chars]
