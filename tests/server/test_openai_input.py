@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from server.errors import Code, InvalidRequest, ServeError
 from server.http_api.openai.errors import TYPE
 from server.http_api.openai.jobs import ChatJob, CompletionJob
+from server.http_api.openapi import document
 from server.text_service import TextRequestLimits
 from tests.server.fake_text import CONTEXT, FakeText
 from tests.server.serving import post
@@ -263,3 +264,22 @@ def test_no_body_makes_more_than_a_refusal(fields: dict[str, Any]) -> None:
             except ServeError as error:
                 assert error.code in (Code.INVALID_ARGUMENT, Code.MALFORMED)
                 assert error.field and error.message
+
+
+def test_no_name_of_a_schema_means_two_things() -> None:
+    """The documents of all products share one list of schemas: whoever adds to it changes none of the others'."""
+    everything = document("1", ("a", "b"), False, text_model="writer", product_copy=True)
+    parts = [
+        document("1", ("a", "b"), False),
+        document("1", None, False, text_model="writer"),
+        document("1", None, False, product_copy=True),
+    ]
+    whole = everything["components"]["schemas"]
+
+    changed = [
+        name
+        for part in parts
+        for name, schema in part["components"]["schemas"].items()
+        if whole[name] != schema
+    ]
+    assert changed == []

@@ -66,7 +66,7 @@ class VariantOut(Struct):
     served_by: Annotated[str, _SOURCE]
 
 
-class UsageOut(Struct):
+class CopyUsageOut(Struct):
     """Tokens, over all tries of all variants; 0 where the cache answered."""
 
     prompt_tokens: int
@@ -74,7 +74,7 @@ class UsageOut(Struct):
     cached_tokens: int
 
 
-class TimingsOut(Struct):
+class CopyTimingsOut(Struct):
     """Milliseconds: waiting for the engine, in the engine, checking, and in all. Of variants side by side, added up."""
 
     queue: float
@@ -88,8 +88,8 @@ class EndOut(Struct):
 
     served_by: Annotated[str, _SOURCE]
     model: ModelOut
-    usage: UsageOut
-    timings_ms: TimingsOut
+    usage: CopyUsageOut
+    timings_ms: CopyTimingsOut
     fallback_reason: Annotated[str, Meta(extra_json_schema={"enum": list(FALLBACK_REASONS)})] | UnsetType = (
         UNSET
     )
@@ -146,10 +146,10 @@ def end_out(answer: CopyAnswer, total_s: float, *, cached: bool) -> EndOut:
     return EndOut(
         answer.served_by.value,
         ModelOut(*answer.model),
-        UsageOut(0, 0, 0)
+        CopyUsageOut(0, 0, 0)
         if cached
-        else UsageOut(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
-        TimingsOut(
+        else CopyUsageOut(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
+        CopyTimingsOut(
             _ms(times_s, "queue"), _ms(times_s, "engine"), _ms(times_s, "check"), round(total_s * 1e3, 3)
         ),
         UNSET if answer.fallback_reason is None else answer.fallback_reason,
@@ -172,7 +172,7 @@ def sse(name: str, data: Struct) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(data))
 
 
-def server_timing(times: TimingsOut) -> bytes:
+def server_timing(times: CopyTimingsOut) -> bytes:
     """The ``Server-Timing`` value."""
     values = (times.queue, times.engine, times.check, times.total)
     return b"queue;dur=%.3f, engine;dur=%.3f, check;dur=%.3f, total;dur=%.3f" % values
