@@ -67,6 +67,7 @@ class ContinuousBatcher:
         self._clock = clock
         self._reports = TextReports(self._name, recorder or NullTextRecorder())
         self._refusal = f"{self._name} has not started"
+        self._started = False  # and not closing
         self._lanes: list[TextLane] = []  # oldest first; the last one writes new texts
         self._admission = TextAdmission(self._name, self._limits)
         self._conditions = Conditions()
@@ -77,7 +78,7 @@ class ContinuousBatcher:
         self._alarm = Alarm(self._loop, self._watch)
         self._compiles = CompilePool(self._limits.compile_threads, self._loop)
         self._open_lane(self._model)
-        self._refusal = ""
+        self._started, self._refusal = True, ""
 
     def info(self) -> TextModelInfo:
         """What is served."""
@@ -101,8 +102,8 @@ class ContinuousBatcher:
 
     def ready(self) -> tuple[bool, str]:
         """Whether texts can be written now, and a sentence if not."""
-        if self._refusal:
-            return False, self._refusal
+        if self._refusal or not self._lanes:
+            return False, self._refusal or f"{self._name} has lost its engine thread"
         lane = self._lanes[-1]
         if lane.hung:
             return (
@@ -116,11 +117,11 @@ class ContinuousBatcher:
     def swap(self, model: TextModel) -> TextModel:
         """Write new texts with another version; those under way are finished by theirs. Returns the old one."""
         old, self._model = self._model, model
-        if self._lanes:
-            lane = self._lanes[-1]
+        if self._started:
+            lanes = list(self._lanes)
             self._open_lane(model)
-            if not lane.texts:
-                lane.stop()
+            for lane in lanes:
+                self._settle(lane)
         return old
 
     async def drained(self, model: TextModel) -> None:
@@ -129,7 +130,7 @@ class ContinuousBatcher:
 
     async def close(self, drain_s: float) -> None:
         """Refuse new texts, finish those under way within ``drain_s``, fail the rest, stop."""
-        started = bool(self._lanes)
+        started, self._started = self._started, False
         self._refusal = self._refusal or f"{self._name} is closing"
         try:
             with contextlib.suppress(TimeoutError):
@@ -160,11 +161,9 @@ class ContinuousBatcher:
         return sum(len(lane.texts) for lane in self._lanes)
 
     def _admit(self, request: GenerateRequest, sink: Sink) -> TextCall:
-        if self._refusal:
-            raise NotReady(self._refusal)
-        lane, admission, now = self._lanes[-1], self._admission, self._clock()
-        if lane.hung:
+        if self._refusal or not self._lanes or self._lanes[-1].hung:
             raise NotReady(self.ready()[1])
+        lane, admission, now = self._lanes[-1], self._admission, self._clock()
         job = admission.job(request, lane, now)
         with self._refusals(TEXTS):
             admission.check_count(job, lane, self.texts, now)
@@ -173,7 +172,7 @@ class ContinuousBatcher:
                 admission.check_compiles(self._compiles.waiting)
         with self._refusals(BACKLOG):
             predicted_s = admission.check_backlog(job, lane, now)
-        text = TextCall(lane, request, sink, job, lane.model.writer(request), self._left)
+        text = TextCall(lane, request, sink, job, now, lane.model.writer(request), self._left)
         text.predicted_s = predicted_s
         if request.constraint is None:
             text.row = lane.model.sampler.open(request, None)
@@ -221,7 +220,8 @@ class ContinuousBatcher:
             if text.first_s is None:
                 text.first_s = done.ended_s
                 first_s.append(done.ended_s - text.arrived_s)
-                self._admission.backlog.began(text.predicted_s, first_s[-1])
+                if text.request.constraint is None:  # waiting for a compiler says nothing of the engine
+                    self._admission.backlog.began(text.predicted_s, done.ended_s - text.submitted_s)
             else:
                 inter_s.append(done.ended_s - text.last_s)
             text.last_s = done.ended_s
@@ -308,7 +308,7 @@ class ContinuousBatcher:
         self._settle(lane)
 
     def _settle(self, lane: TextLane) -> None:
-        if not lane.texts and lane is not self._lanes[-1]:
+        if not lane.texts and self._lanes and lane is not self._lanes[-1]:
             lane.stop()
         if not self.texts:
             self._reports.idle()
@@ -345,8 +345,6 @@ class ContinuousBatcher:
     def _gone(self, lane: TextLane, death: BaseException | None) -> None:
         if death is not None:
             log.critical("%s: the engine thread died: %r", self._name, death)
-            if lane is self._lanes[-1]:
-                self._refusal = f"{self._name} has lost its engine thread"
         self._fail_all(lane, lambda: _fault(f"{self._name} has lost its engine thread", death))
         lane.exited = True
         self._lanes.remove(lane)

@@ -27,6 +27,7 @@ class TextCall:
         writer: makes text of its tokens.
         end_ids: tokens that end it.
         arrived_s: from when its times are counted.
+        submitted_s: when it was let in.
         due_s: when it fails, whatever it waits for, unless its first token has come (then ``request.deadline_at_s``).
         predicted_s: seconds until its first token, as admission saw it.
         first_s: when its first token came; None: not yet.
@@ -48,6 +49,7 @@ class TextCall:
         "request",
         "row",
         "sink",
+        "submitted_s",
         "told",
         "writer",
     )
@@ -58,6 +60,7 @@ class TextCall:
         request: GenerateRequest,
         sink: Sink,
         job: TextJob,
+        now_s: float,
         writer: TextWriter,
         left: Callable[[TextCall], None],
     ) -> None:
@@ -66,7 +69,7 @@ class TextCall:
         eos_ids = frozenset() if request.ignore_eos else lane.model.codec.eos_ids
         self.end_ids = eos_ids | request.stop_token_ids
         self.row: RowSampler | None = None
-        self.arrived_s = job.arrived_s
+        self.arrived_s, self.submitted_s = job.arrived_s, now_s
         self.first_s: float | None = None
         self.last_s = job.arrived_s
         self.predicted_s = 0.0

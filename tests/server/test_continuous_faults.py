@@ -217,6 +217,29 @@ def test_a_bug_in_the_scheduler_ends_the_texts_under_way_and_no_others() -> None
     play(world, scene)
 
 
+def test_a_lost_engine_thread_ends_every_text_and_a_new_version_serves_again() -> None:
+    """Whatever killed the thread: its texts are told, health says so, and a swap brings another thread."""
+    world = World()
+
+    async def scene() -> None:
+        lane = world.batcher._lanes[0]
+        lane._turn = None  # type: ignore[method-assign,assignment]
+        reader = world.ask([1], 9)
+        await world.ended(reader)
+        assert isinstance(reader.error, EngineFault)
+        await world.until(lambda: not world.batcher.ready()[0])
+        assert "lost its engine thread" in world.batcher.ready()[1]
+        with pytest.raises(NotReady, match="lost its engine thread"):
+            world.ask([2], 9)
+        world.batcher.swap(model_of(SimulatedEngine({64: 2}), "2"))
+        assert world.batcher.ready() == (True, "")
+        later = world.ask([2], 9)
+        await world.ended(later)
+        assert later.tokens == text_of([2], 9)
+
+    play(world, scene)
+
+
 def test_a_compiler_that_never_returns_holds_its_own_text_only() -> None:
     """Its text ends at its deadline, others are written, and closing does not wait for it."""
     world = World()

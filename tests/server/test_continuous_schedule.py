@@ -248,3 +248,20 @@ def test_rows_that_lie_apart_are_moved_together() -> None:
     assert [len(call.n_new_B) for call in calls] == [2]
     world.finish()
     assert world.asked[keys[5]].got == text_of([6], 40)
+
+
+def test_a_prefix_that_is_being_copied_is_not_given_away_in_the_same_step() -> None:
+    """Its slot is counted as read from until the copy was made; who needs it begins one step later."""
+    world = ScheduleWorld({64: 2})
+    prefix = [(i * 5) % 90 + 1 for i in range(40)]
+    world.add([*prefix, 1], 3)
+    world.finish()
+    first, second = world.add([*prefix, 2], 3), world.add([3] * 50, 3)
+    world.scheduler.slots.pools[64].hits[0] = 5  # asked for so often that it is copied, not taken over
+
+    world.turn()
+    jobs = world.scheduler.jobs
+    assert jobs[first].slot == (64, 1) and jobs[second].slot is None
+    world.turn()
+    assert jobs[second].slot == (64, 0)
+    world.finish()
