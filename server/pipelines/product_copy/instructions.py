@@ -21,8 +21,8 @@ _LEET_WORD = re.compile(
 )
 # Addresses: of pages, mailboxes, accounts and telephones; and what only machines write.
 CONTACT = re.compile(
-    r"https?\s?:|www\s?\.|\b[a-z0-9-]{2,}\s?\.\s?(?:com|net|org|info|shop|store|io|cn|biz|xyz|top|ru|link|click|site|online|app|me|ly)\b(?!\w)"
-    r"|[\w.+-]+\s?@\s?[\w-]+\.\w+|(?<![\w@])@[a-z]\w{2,}"
+    r"https?\s?:|www\s?\.|(?<![a-z0-9-])[a-z0-9-]{2,60}\s?\.\s?(?:com|net|org|info|shop|store|io|cn|biz|xyz|top|ru|link|click|site|online|app|me|ly)\b(?!\w)"
+    r"|(?<![\w.+-])[\w.+-]{1,64}\s?@\s?[\w-]{1,60}\.\w+|(?<![\w@])@[a-z]\w{2,}"
     r"|(?<![\d.])\+?\d{1,3}[ .-]\(?\d{2,4}\)?[ .-]\d{3,4}[ .-]\d{3,4}(?!\d)|(?<!\d)1[3-9]\d{9}(?!\d)|\(\d{3}\)\s?\d{3}[ .-]\d{4}"
     r"|微信号?\s?[:：]?\s?[a-z]\w{4,}|加(?:微信|vx|qq)|qq\s?[:：]?\s?\d{5,}|扫码|二维码加"
     r"|\bwhatsapp\b|\btelegram\b|\b(?:dm|call|text|e-?mail|contact) (?:us|me) (?:at|on|now)\b|\b(?:promo|coupon|discount|use) code\b|优惠码|\bpasscode\b"

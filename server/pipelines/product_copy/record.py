@@ -30,7 +30,7 @@ from server.pipelines.product_copy.quantities import (
 _MOST_CHARS = {"title": 2_000, "description": 12_000}
 _MOST_FIELD_CHARS, _MOST_ATTRIBUTES = 2_000, 100
 _MARKUP = re.compile(
-    r"<!--.{0,5000}?-->|<(?:style|script)\b.{0,20000}?</(?:style|script)>|</?[a-zA-Z][^<>]{0,300}>", re.S
+    r"<!--.{0,2000}?-->|<(?:style|script)\b.{0,4000}?</(?:style|script)>|</?[a-zA-Z][^<>]{0,300}>", re.S
 )
 _ROLES = re.compile(
     r"</?\s?(?:system|assistant|developer|user|record|instructions?|prompt|data|context)\b[^<>]{0,100}>", re.I
