@@ -21,6 +21,11 @@ import numpy as np
 Slot = tuple[int, int]  # (capacity, index)
 
 
+def usable(capacity: int) -> int:
+    """Tokens that a text may have in a slot: all but the last one, see above."""
+    return capacity - 1
+
+
 class Pool:
     """The slots of one capacity.
 
@@ -49,7 +54,7 @@ class Pool:
 
     def __init__(self, capacity: int, slots: int) -> None:
         self.capacity = capacity
-        self.usable = capacity - 1
+        self.usable = usable(capacity)
         self.ids_NS = np.zeros((slots, capacity), np.int64)
         self.filled_N = np.zeros(slots, np.int64)
         self.writers: list[int | None] = [None] * slots

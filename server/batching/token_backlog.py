@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from server.batching.kv_slots import usable
 from server.batching.text_model import TextLimits
 from server.batching.token_cost import TokenCosts
 from server.batching.token_step import TextJob
@@ -104,7 +105,7 @@ class Backlog:
             now_s: the time.
         """
         need = min(len(mine.tokens) + limits.answer_tokens, mine.most_tokens) - 1
-        fitting = {capacity for capacity in pools if capacity > need}
+        fitting = {capacity for capacity in pools if usable(capacity) >= need}
         open_slots = sum(pools[capacity] for capacity in fitting)
         rows: dict[int, int] = {}
         left: list[float] = []

@@ -24,7 +24,7 @@ import numpy as np
 
 from server.batching.call_rows import PromptCalls, decode_calls
 from server.batching.fair_share import ANSWER_WEIGHT, FairShare
-from server.batching.kv_slots import KvSlots, Pool, Slot
+from server.batching.kv_slots import KvSlots, Pool, Slot, usable
 from server.batching.prefix_cache import Hit, lookup, shared_prefix
 from server.batching.text_model import TextLimits
 from server.batching.token_cost import TokenCosts
@@ -293,7 +293,7 @@ class TokenScheduler:
 
     def _make_room(self, job: TextJob, need: int, now_s: float, step: Step, over: int = 0) -> bool:
         """Whether there is a slot for a text; the least urgent text gives up its own where that is less urgent."""
-        pools = [pool for pool in self.slots.pools.values() if pool.capacity > max(need, over)]
+        pools = [pool for pool in self.slots.pools.values() if pool.usable >= need and pool.capacity > over]
         if any(pool.open_slots() for pool in pools):
             return True
         urgency = self.level(job, now_s)
@@ -342,7 +342,7 @@ def _decodes(job: TextJob) -> bool:
 
 
 def _outgrown(job: TextJob) -> bool:
-    return job.slot is not None and job.filled >= job.slot[0] - 1
+    return job.slot is not None and job.filled >= usable(job.slot[0])
 
 
 def _index(job: TextJob) -> int:

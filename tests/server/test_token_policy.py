@@ -88,6 +88,16 @@ def test_the_smallest_slot_that_fits_is_taken_and_a_larger_one_where_its_rows_ru
     assert place(slots, costs, 40, 20) is None
 
 
+def test_a_text_that_would_fill_a_slot_to_its_last_token_gets_a_larger_one() -> None:
+    """Idle rows are written behind what they hold, so that a full slot would make its neighbours' calls illegal."""
+    slots = KvSlots({16: 1, 32: 1})
+    costs = costs_of({16: 1, 32: 1})
+
+    assert place(slots, costs, 15, 20).slot == (16, 0)  # type: ignore[union-attr]
+    assert place(slots, costs, 16, 20).slot == (32, 0)  # type: ignore[union-attr]
+    assert place(slots, costs, 32, 20) is None
+
+
 def test_a_prefix_that_is_asked_for_is_spared_while_another_slot_can_be_had() -> None:
     """Of two cached slots the one that nobody ever asked for is overwritten."""
     slots = KvSlots({64: 2})
