@@ -275,3 +275,33 @@ async def test_sigterm_ends_a_long_text_with_the_error_event(tiny_text: TinyText
 
     assert code == 0
     assert all(end == "whole" or "stop" in end for end in ends)
+
+
+async def test_another_vitrine_writes_the_same_text(tiny_text: TinyText, tmp_path: Path) -> None:
+    """A server whose texts are written by a second one gives its text, its form, its usage and its refusals."""
+    async with (
+        process(tiny_text.repository) as there,
+        there.client() as direct,
+        process(tmp_path, text_engine="upstream", text_upstream_url=f"{there.url}/v1") as here,
+        here.client() as client,
+    ):
+        greedy: dict[str, Any] = {"model": MODEL, "messages": MUG, "temperature": 0, "max_tokens": 24}
+        wanted = await direct.chat.completions.create(**greedy)
+        given = await client.chat.completions.create(**greedy)
+        stream = await client.chat.completions.create(**greedy, stream=True)
+        streamed = [piece.choices[0].delta.content or "" async for piece in stream]
+        shaped = await client.chat.completions.create(
+            **{**greedy, "max_tokens": 200},
+            extra_body={"structured_outputs": {"choice": ["red", "blue"]}},
+        )
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            await client.chat.completions.create(
+                **{**greedy, "messages": [{"role": "user", "content": "x" * 9000}]}
+            )
+
+    assert wanted.usage is not None and given.usage is not None
+    assert given.choices[0].message.content == wanted.choices[0].message.content == "".join(streamed)
+    assert given.usage.completion_tokens == 24 and given.usage.prompt_tokens == wanted.usage.prompt_tokens
+    assert shaped.choices[0].message.content in ("red", "blue")
+    assert given.system_fingerprint == f"{MODEL}:1:upstream:unknown"
+    assert f"context is {CONTEXT}" in refused.value.message
