@@ -173,7 +173,10 @@ async def test_a_deadline_is_kept_by_an_engine_that_hangs() -> None:
     began_s = time.monotonic()
     told, _ = await write(model, deadline_at_s=began_s + 0.3)
 
-    assert time.monotonic() - began_s < 0.3
+    assert (
+        time.monotonic() - began_s < 3.0
+    )  # a busy machine is late by some tenths; an engine that is waited for, forever
+    assert model.asked[0][1].deadline_at_s < began_s + 0.3  # what is left is for the template
     assert told.fallback_reason == "deadline"
     assert (model.running, model.cancelled) == (0, 1)
 
