@@ -17,7 +17,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from server.batching.alarm import Alarm
 from server.batching.compile_pool import CompilePool
@@ -230,8 +230,7 @@ class ContinuousBatcher:
             except Exception as error:  # a writer or reader that raises ends its own text only
                 log.exception("%s: a text could not be told of its token", self._name)
                 self._end(text, Failed(_fault("the text could not be read", error), text.usage()))
-        for text, fault in done.faults:
-            self._failed(text, fault)
+        self._failed(done.faults)
         for text in done.expired:
             self._end(text, Failed(DeadlineExceeded(LATE, stage="queue"), text.usage()))
         self._reports.step(done, first_s, inter_s)
@@ -275,9 +274,16 @@ class ContinuousBatcher:
         if not text.ended:
             text.sink(chunk)
 
-    def _failed(self, text: TextCall, fault: Fault) -> None:
-        log.error("%s: a text failed: %s", self._name, fault.message, exc_info=fault.cause)
-        self._end(text, Failed(_fault(f"{self._name}: {fault.message}", fault.cause), text.usage()))
+    def _failed(self, faults: Sequence[tuple[TextCall, Fault]]) -> None:
+        logged: set[tuple[str, int]] = set()
+        for text, fault in faults:
+            if (
+                fault.message,
+                id(fault.cause),
+            ) not in logged:  # a call that fails takes several texts with it
+                logged.add((fault.message, id(fault.cause)))
+                log.error("%s: %s", self._name, fault.message, exc_info=fault.cause)
+            self._end(text, Failed(_fault(f"{self._name}: {fault.message}", fault.cause), text.usage()))
 
     def _left(self, text: TextCall) -> None:
         self._leave(text, "cancelled")

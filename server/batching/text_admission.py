@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 
 from server.batching.prefix_cache import lookup, shared_prefix
+from server.batching.text_call import earliest
 from server.batching.text_lane import TextLane
 from server.batching.text_model import TextLimits
 from server.batching.token_backlog import LOOK_BACK, Backlog, Forecast, TooLate
@@ -68,7 +69,7 @@ class TextAdmission:
             priority=request.priority,
             tenant=request.tenant,
             arrived_s=now_s if request.arrived_at_s is None else min(now_s, request.arrived_at_s),
-            first_token_at_s=min(request.first_token_at_s, request.deadline_at_s),
+            first_token_at_s=earliest(request.first_token_at_s, request.deadline_at_s),
         )
 
     def check_count(self, job: TextJob, lane: TextLane, texts: int, now_s: float) -> None:

@@ -5,6 +5,7 @@ Units: seconds on the batcher's clock, and tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ from server.text_generator import Sink
 
 if TYPE_CHECKING:
     from server.batching.text_lane import TextLane
+
+
+def earliest(*times_s: float) -> float:
+    """The earliest of some times; NaN is a time that has always passed."""
+    return min(-math.inf if math.isnan(time_s) else time_s for time_s in times_s)
 
 
 class TextCall:
@@ -86,8 +92,8 @@ class TextCall:
         """When it fails if it is not further by then."""
         request = self.request
         if self.first_s is None:
-            return min(request.deadline_at_s, request.first_token_at_s)
-        return request.deadline_at_s
+            return earliest(request.deadline_at_s, request.first_token_at_s)
+        return earliest(request.deadline_at_s)
 
     def usage(self) -> Usage:
         """What it took so far."""

@@ -159,13 +159,18 @@ def test_a_deadline_that_has_passed_ends_the_text_at_once(at_s: float) -> None:
     play(world, scene)
 
 
-def test_a_deadline_of_nan_is_no_deadline_and_no_trap() -> None:
-    """Whatever comparison it meets, the text ends once."""
+@pytest.mark.parametrize("name", ["deadline_at_s", "first_token_at_s"])
+def test_a_deadline_of_nan_is_never_kept(name: str) -> None:
+    """It counts as passed, and no timer is ever set to it."""
     world = World()
 
     async def scene() -> None:
-        reader = world.ask([1], 5, deadline_at_s=math.nan, first_token_at_s=math.nan)
+        world.engine.hold.clear()
+        reader = world.ask([1], 5, **{name: math.nan})
+        assert not math.isnan(world.batcher._alarm.at_s)
+        await world.advance(0.01)
         await world.ended(reader)
+        assert isinstance(reader.error, DeadlineExceeded)
 
     play(world, scene)
 
