@@ -14,7 +14,7 @@ from server.pipelines.product_copy.folding import CJK
 from server.pipelines.product_copy.lexicon import read_list
 
 _SENTENCE_END = re.compile(r"[.!?。！？\n;；]\s|[。！？\n；|]|\s[-–|]\s|[\[(<{【「（]|\s\"")
-_SPACED = re.compile(r"(?<![a-z0-9])(?:[a-z0-9][\s._*-]){4,}[a-z0-9](?![a-z0-9])")
+_SPACED = re.compile(r"(?<![a-z0-9])(?:[a-z0-9][\s._*-]{1,2}){3,}[a-z0-9](?![a-z0-9])")
 _LEET = str.maketrans("013457@$", "oieastas")
 _LEET_WORD = re.compile(
     r"(?<![a-z0-9])(?=[a-z0-9@$]*[a-z])(?=[a-z0-9@$]*[0134579@$])[a-z0-9@$]{4,}(?![a-z0-9])"

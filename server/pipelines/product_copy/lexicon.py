@@ -146,7 +146,9 @@ def brand_names() -> re.Pattern[str]:
 @cache
 def listed_names() -> frozenset[str]:
     """Known names that are no ordinary words: names also in small letters."""
-    return frozenset(name for name in _names() if " " not in name and not is_common(name) and len(name) > 3)
+    return frozenset(
+        name for name in _names() if " " not in name and name not in common_words() and len(name) > 3
+    )
 
 
 @cache
@@ -178,7 +180,7 @@ def is_common(word: str) -> bool:
         "less",
         "ful",
     ):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+        if word.endswith(ending) and len(word) - len(ending) >= (4 if ending in ("y", "st", "er") else 3):
             base = word[: -len(ending)]
             if base in words or base + "e" in words or base[:-1] + "y" in words:
                 return True
@@ -222,4 +224,4 @@ def _pattern(spellings: list[str]) -> re.Pattern[str]:
         else:
             latin.append(body)
     words = rf"(?<![a-z0-9])(?:{'|'.join(latin)})(?:e?s)?(?![a-z0-9])"
-    return re.compile(words + ("|" + "|".join(chinese) if chinese else ""))
+    return re.compile("|".join([*chinese, words]))

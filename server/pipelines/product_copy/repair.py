@@ -114,17 +114,15 @@ def _line(text: str, spans: Spans) -> str:
     kept = [piece for piece in pieces if not _hit(piece, spans)]
     if not kept or len(kept) == len(pieces):
         return ""
-    shown, last_end = "", None
-    for start, end, piece in kept:
-        if last_end is None:
-            shown = _LEADING.sub("", piece.strip())
+    before = {piece: text[pieces[at - 1][1] : piece[0]] if at else "" for at, piece in enumerate(pieces)}
+    shown = ""
+    for piece in kept:
+        if not shown:
+            shown = _LEADING.sub("", piece[2].strip())
+        elif before[piece] or piece[2][:1].isspace():
+            shown += before[piece] + piece[2]
         else:
-            joint = text[last_end:start] if start - last_end <= 4 else ""
-            spaced = piece[:1].isspace()
-            if not joint and not spaced:
-                joint = "，" if HAS_CJK.search(text) else ", "
-            shown += (joint + piece) if joint else " " + piece.strip()
-        last_end = end
+            shown += ("，" if HAS_CJK.search(text) else ", ") + piece[2].strip()
     shown = shown.strip(" ,;:|，｜：；、&-–—")
     if kept[0] is not pieces[0]:  # what was named first is gone: only a phrase of its own can stand
         first = kept[0][2].strip()

@@ -60,7 +60,9 @@ def mended(original: str, text: Folded, facts: RecordFacts, rules: StyleRules) -
     if not rules.all_caps:
         for start, end in _shouted(original, text, facts):
             first, last = text.span(start, end)
-            changes.append((first, last, original[first:last].capitalize()))
+            begins = re.search(r"(?:^|[.!?:。！？：])\s*$", original[:first]) is not None
+            calm = original[first:last].lower()
+            changes.append((first, last, calm.capitalize() if begins else calm))
     for start, end, right in sorted(changes, reverse=True):
         original = original[:start] + right + original[end:]
     if not rules.exclamation_marks:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 
-from server.copy_domain import CopyRequest, Language
+from server.copy_domain import CopyRequest, Language, count_words
 from server.errors import ServeError
 from server.pipelines.product_copy.folding import fold
 from server.pipelines.product_copy.forbidden import pattern_of
@@ -187,7 +187,12 @@ def _spelling(spelling: object, path: Path | str) -> dict[str, str]:
 def last_words(request: CopyRequest, rules: StyleRules) -> tuple[str, str]:
     """The headline and description that claim nothing."""
     banned = rules.banned()
-    for headline, text in LAST_WORDS[request.language]:
-        if banned is None or not banned.search(fold(f"{headline} {text}")):
-            return headline, text
-    raise AssertionError("style_of checks that one is left")
+    allowed = [
+        (headline, text)
+        for headline, text in LAST_WORDS[request.language]
+        if banned is None or not banned.search(fold(f"{headline} {text}"))
+    ]
+    assert allowed, "style_of checks that one is left"
+    most = request.max_words
+    short = [pair for pair in allowed if most is None or count_words(" ".join(pair)) <= most]
+    return (short or allowed[-1:])[0]

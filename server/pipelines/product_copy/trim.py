@@ -12,7 +12,7 @@ from server.pipelines.product_copy.sentences import has_verb, sentences
 _DANGLING = re.compile(
     r"(?:[\s,;:/&+|(\[–—-]|(?<![A-Za-z0-9'])(?:a|an|the|and|or|with|of|for|in|to|by|from|at|on|is|are|was|its|it|that|which|as|not|no|per|your|"
     r"our|this|these|but|so|into|than|up|made|has|have|comes|can|be|will|x|each|every|one|if|when|while|where|who|you|we|they|their|very|"
-    r"more|most|only|also|without|over|under|between|plus|vs|includes|including|featuring)(?=$)|[，、；：｜的与和及或为是在以将把由])+$",
+    r"more|most|only|also|without|over|under|between|plus|vs|includes|including|featuring)(?![A-Za-z0-9])|[，、；：｜的与和及或为是在以将把由])+$",
     re.I,
 )
 _CLAUSE = re.compile(r"(?=[,;]\s|\s[–—|-]\s|\s\(|[，；、｜：（]|:\s)")
