@@ -90,18 +90,32 @@ async def test_an_offending_part_is_written_again_and_only_that() -> None:
     assert [part for part, _ in model.asked] == ["", "headline"]
 
 
-async def test_what_stays_false_is_cut_out_and_what_cannot_be_cut_comes_from_the_template() -> None:
-    """A lying model costs a bounded number of tries, and never a lie."""
+async def test_what_stays_false_is_cut_out() -> None:
+    """A lying model costs a bounded number of tries, and never a lie; what it said truly stays."""
+    lies = CopyText(headline=GOOD.headline, description=LIES.description, bullets=LIES.bullets)
+    model = Scripted(lambda prompt, part, attempt: answer(lies) if not part else "The best kettle, of 9 l")
+    told, _ = await write(model)
+
+    (variant,) = told.variants
+    assert variant.text.headline == GOOD.headline
+    assert variant.text.description == "A black kettle. It is by Brimora."
+    assert variant.text.bullets == ("2200 W",)
+    assert (variant.effort, variant.served_by) == (Effort.EDITED, CopySource.MODEL)
+    assert [part for part, _ in model.asked] == ["", "description", "description", "bullets", "bullets"]
+    assert {claim.text for claim in variant.refused} == {"9", "best"}
+
+
+async def test_when_the_headline_cannot_be_had_the_template_writes_it_all() -> None:
+    """Beside a template's headline, the rest of such a model is no better than its headline was; it is let go."""
     model = Scripted(lambda prompt, part, attempt: answer(LIES) if not part else "The best kettle, of 9 l")
     told, _ = await write(model)
 
     (variant,) = told.variants
-    assert variant.text.headline == "Brimora Kettle 1.7 l"  # the template's
-    assert variant.text.description == "A black kettle. It is by Brimora."
-    assert variant.text.bullets == ("2200 W",)
+    assert variant.text == PlainTemplates().write(ASK, 0)
     assert (variant.effort, variant.served_by) == (Effort.TEMPLATE, CopySource.FALLBACK)
-    assert len(model.asked) == 1 + 4
     assert (told.served_by, told.fallback_reason) == (CopySource.FALLBACK, "content")
+    assert [part for part, _ in model.asked] == ["", "headline", "headline"]
+    assert model.running == 0
 
 
 async def test_seeds_differ_between_variants_and_tries_and_are_the_same_next_time() -> None:
@@ -264,8 +278,7 @@ async def test_a_text_that_the_rules_fail_to_shorten_is_not_released() -> None:
     told = await pipeline.write(ASK, emit=lambda _: None)
     pipeline.close()
 
-    assert told.variants[0].text.headline == KETTLE.title
-    assert told.variants[0].text.bullets == ("2200 W",)
+    assert told.variants[0].text == PlainTemplates().write(ASK, 0)
 
 
 class _ChatCodec(CharCodec):

@@ -33,6 +33,7 @@ PENS = ProductRecord(
             "A pen for the pen and a pen for the pen and a pen for the pen and a pen for the pen by Pilot.",
         ),
         ("bullets[0]", "fine fine fine"),
+        ("bullets[0]", "It stands up to chewing"),
         ("description", "欢迎选购，敬请了解。"),
     ],
 )
@@ -50,7 +51,7 @@ def test_what_cannot_be_read_is_told_why(part: str, text: str) -> None:
         ("description", "Smooth gel ink.Refillable and retractable."),  # so the record runs it together
         ("description", "A pen is a pen is a pen. These are Pilot's, with gel ink."),
         ("description", "Writes 1000000000 words, or so. Pens by Pilot."),
-        ("bullets[0]", "See-through barrel"),
+        ("bullets[0]", "Fine point"),
         ("description", "黑色中性笔，一盒十二支，书写顺滑。欢迎选购。"),
     ],
 )

@@ -20,7 +20,7 @@ _TRIES = 3  # other variants of the template, when one does not fit
 def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
     """Put into a draft what it misses; afterwards it is whole.
 
-    Bullets are taken only where headline and description both are: beside a model's text they would repeat it.
+    Bullets are taken where the description is: beside a model's text they would repeat it.
     """
     names = draft.missing()
     if not names:
@@ -34,7 +34,7 @@ def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
             if judged.good:
                 draft.release(name, judged, Effort.TEMPLATE)
                 break
-    if len(names) == 2:
+    if "description" in names:
         _bullets(draft, next(iter(texts)))
 
 

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 
 from server.copy_domain import ProductRecord
-from server.pipelines.product_copy.folding import CJK, fold, stem
+from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold, stem
 from server.pipelines.product_copy.prompt import value_text
 
 MOST_IN_A_ROW = 2  # of one word
@@ -58,11 +58,17 @@ class Readable:
         runs = list(zip(words, words[1:], words[2:], strict=False))
         if len(words) >= _LONG_WORDS and len(set(runs)) < LEAST_DISTINCT * len(runs):
             return "it says the same again and again"
-        if part in ("headline", "description") and not self._anchored(text):
+        if not self._anchored(text, short=part.startswith("bullets")):
             return "it has no word in common with the record"
         return ""
 
-    def _anchored(self, text: str) -> bool:
+    def _anchored(self, text: str, *, short: bool) -> bool:
+        if HAS_CJK.search(text) and not HAS_CJK.search(
+            self._record
+        ):  # told in another language than the record is
+            return True
+        if short and any(char in self._record for char in HAS_CJK.findall(text)):  # 选用铝 for 材质：铝
+            return True
         return not self._tokens(text).isdisjoint(self._known())
 
     def _known(self) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 Parts are settled in reading order, because what is written again goes on from what stands. Meanwhile the first text is
 written on: its pieces wait in its stream. How often a variant may be written again is bounded in all, so that a model that
-says nothing true costs no more than a few short texts.
+says nothing true costs no more than a few short texts. When its headline or its description cannot be had, the template writes
+all that does not stand yet: beside a template's text, the bullets of such a model would be no better than its text was.
 
 Units: seconds on the monotonic clock.
 """
@@ -70,6 +71,10 @@ class Examiner(Protocol):
         ...
 
 
+class _GivenUp(Exception):
+    """A part without which there is no copy cannot be had from the model."""
+
+
 class VariantWriter:
     """Writes one variant into its draft."""
 
@@ -110,7 +115,6 @@ class VariantWriter:
         self._emit = emit
         self._time_left_s = time_left_s
         self._had_s = time_left_s()
-        self._given_up: set[str] = set()
 
     async def write(self) -> None:
         """Fill the draft as far as the model's text may be released; the rest stays missing.
@@ -118,6 +122,14 @@ class VariantWriter:
         Raises:
             ServeError: the model could not write.
         """
+        try:
+            await self._whole()
+            for name in self._draft.missing():  # cut off, or no JSON
+                await self._settle(name, "")
+        except _GivenUp:  # a model that cannot write the headline or the text is not asked for more
+            pass
+
+    async def _whole(self) -> None:
         reader = PartReader()
         stream = TextStream(self._generator, self._asking.whole(self._index))
         try:
@@ -129,9 +141,6 @@ class VariantWriter:
                         break
         finally:
             self._spent.add(stream)
-        for name in self._draft.missing():  # cut off, or no JSON
-            if name not in self._given_up:
-                await self._settle(name, "")
 
     async def _settle(self, name: str, text: str) -> None:
         draft, examiner = self._draft, self._examiner
@@ -165,7 +174,7 @@ class VariantWriter:
         elif name.startswith(BULLETS):
             draft.took(Effort.EDITED)
         else:
-            self._given_up.add(name)
+            raise _GivenUp
 
     def _too_late(self) -> bool:
         """Whether a part written again could come too late; what has been written so far took about as long, or longer."""
