@@ -200,3 +200,40 @@ def test_perplexity_is_that_of_transformers(parent: Packed, texts: list[np.ndarr
     alike = compare(parent.engine(), parent.engine(), texts)
     assert (alike.rise, alike.low, alike.high) == (0.0, 0.0, 0.0)
     assert (alike.texts, alike.tokens) == (8, 8 * 39)
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
+def test_weights_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: Variant) -> None:
+    """However large the checkpoint, what is in memory at once is a few pieces of one matrix."""
+    import tracemalloc
+
+    from build_engines.models.causal import matrices
+    from build_engines.models.causal.graph import GraphForm, build_graph, matrix_count
+    from build_engines.models.causal.matrices import Folding
+    from build_engines.models.causal.store import WeightFile
+    from tests.build_engines.causal_models import SIZES
+
+    wide = {
+        **SIZES,
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "vocab_size": 2048,
+    }
+    config = type(random_model("qwen2").config)(**wide)
+    type(random_model("qwen2"))(config).save_pretrained(tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    monkeypatch.setattr(matrices, "PIECE_VALUES", 64 * 1024)
+    arch = read_architecture(tmp_path)
+    names = [f"layers.{i}.{part}" for i in range(4) for part in ("qkv", "out", "gate_up", "down")] + ["head"]
+    folding = Folding(activation_scales=dict.fromkeys(names, 0.1))
+
+    with Checkpoint(tmp_path) as tensors, WeightFile(tmp_path) as store:
+        tracemalloc.start()
+        build_graph(arch, tensors, store, GraphForm(variant=variant, max_context=64), folding)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert len(names) == matrix_count(arch)
+    assert size > 15_000_000
+    assert peak < size / 4
