@@ -80,8 +80,7 @@ def _score(engine: CausalEngine, pairs: Sequence[EncodedPair]) -> list[Scores]:
                 Scores(np.array(told, np.float64), np.array(best, np.int64))
                 for told, best in zip(logprobs, greedy, strict=True)
             ]
-        width = min(width, capacity - int(filled_B.max()))
-        counts_B = np.minimum(counts_B, width)
+        # No row runs over: a text advances by a chunk at most, so none is ahead of one that still reads its prompt.
         ids_BT = np.zeros((len(pairs), width), np.int64)
         for row, pair in enumerate(pairs):
             ids_BT[row, : counts_B[row]] = pair.ids[filled_B[row] : filled_B[row] + counts_B[row]]

@@ -348,8 +348,10 @@ def test_a_text_is_judged_as_if_it_were_alone(
     """Whatever it shares a batch with, and however its prompt is cut: the same probabilities, all of its answer."""
     pairs = [pair(*one) for one in asked]
 
-    together = score_pairs(Remembering(24, slots, chunk), pairs, slots=slots)
-    alone = score_pairs(Remembering(24, 1, 24), pairs, slots=1)
+    longest = max(len(one.ids) for one in pairs)  # the engine holds not one token more
+
+    together = score_pairs(Remembering(longest, slots, chunk), pairs, slots=slots)
+    alone = score_pairs(Remembering(longest, 1, 24), pairs, slots=1)
 
     for one, other, (_, answer) in zip(together, alone, asked, strict=True):
         assert len(one.logprobs) == len(answer)
@@ -385,6 +387,19 @@ def test_the_gate_judges_the_whole_interval(loss: float, verdict: str) -> None:
 
     assert found.verdict == verdict
     assert found.passed is (verdict == "pass")
+
+
+def test_an_interval_across_the_limit_decides_nothing() -> None:
+    """On average within the limit, but a few texts could say otherwise: not published, and more pairs are asked for."""
+    generator = np.random.default_rng(0)
+    parent = [scores(*-generator.random(20)) for _ in range(12)]
+    candidate = [Scores(one.logprobs - generator.normal(0.04, 0.1), one.greedy) for one in parent]
+
+    found = perplexity_evidence(parent, candidate, TextGatePart())
+
+    assert found.interval is not None and found.interval[0] < found.limit < found.interval[1]
+    assert found.verdict == "undecidable" and not found.passed
+    assert "more pairs would decide it" in found.note
 
 
 def test_an_engine_that_differs_from_the_reference_fails() -> None:
