@@ -20,10 +20,7 @@ from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
 _PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
-_CODEC = (
-    "build_engines.data.errors",
-    *(f"server.encoding.{name}" for name in ("text", "token_bytes", "tokenizer_files", "chat_template")),
-)
+_CODEC = ("build_engines.data.errors", "server.encoding")
 _LEARNING = ("build_engines.text.finetune", "build_engines.text.tuning", "build_engines.text.batches")
 
 

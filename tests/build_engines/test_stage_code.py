@@ -37,7 +37,10 @@ FRAME = {
     "build_engines.models.causal.options",
     *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
 }
-CODEC = {f"server.encoding.{name}" for name in ("text", "token_bytes", "tokenizer_files", "chat_template")}
+CODEC = {
+    f"server.encoding.{name}"
+    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox")
+}
 # Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
 RAW = {
     f"build_engines.data.{name}"
