@@ -23,6 +23,8 @@ _CUT = re.compile(
     r",\s+(?=\S)|\s[-–—|·•/]+\s|\s?[|｜]\s?|[，；]|;\s+|:\s+(?=\D)|：|\s[(\[{]|[（【]|[)\]}）】]\s?|\s(?=\d+\s?(?:pack|count|pk|ct)\b)",
     re.I,
 )
+_UNIT_LABEL = re.compile(r"(\S.*) (months|years|days|hours|minutes)|(\S+)月数")
+_LATIN = re.compile(r"[A-Za-z0-9%]")
 _ASIDE = re.compile(r"\s\(([^()]{1,60})\)(?=\s+[A-Za-z]{2})")
 _PACKED = re.compile(r"(\d{1,4})[- ]?(?:pack|count|ct|pcs|pieces|pk|per pack)", re.I)
 _LIST_EDGE = re.compile(r"^\W*['\"]+|['\"]+\W*$")
@@ -119,10 +121,19 @@ def speakable(text: str) -> bool:
     return len(re.findall(rf"[A-Za-z{CJK}]", text)) >= 2 and len(text) <= 400
 
 
-def spaced(text: str) -> str:
-    """Chinese text with a space between its characters and Latin words, and none twice."""
-    text = re.sub(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9.%])(?=[{CJK}])", " ", text)
-    return re.sub(r"\s*([，。；：！？、])\s*", r"\1", re.sub(r"\s{2,}", " ", text)).strip()
+def filled(phrase: str, language: Language, **values: str) -> str:
+    """A phrase with its places filled; in Chinese with a space where a character and a Latin word or number meet, and only there."""
+    if language is Language.EN:
+        return phrase.format(**values)
+    shown = ""
+    for piece in re.split(r"(\{\w+\})", phrase):
+        place = piece.startswith("{") and piece.endswith("}")
+        text = values[piece[1:-1]] if place else piece.strip()
+        meet = bool(shown and text) and (_LATIN.match(shown[-1]), _LATIN.match(text[0]))
+        if meet and any(meet) and (all(meet) or HAS_CJK.search(shown[-1] + text[0])):
+            shown += " "
+        shown += text
+    return shown
 
 
 def _name(chunks: list[str], brand: str, check: RecordChecker) -> str:
@@ -217,6 +228,9 @@ def _attributes(language: Language, believed: dict[str, str], check: RecordCheck
                 continue
             if not kind and (not label or len(label) > 40 or low.startswith("not ")):
                 continue
+            unit = _UNIT_LABEL.fullmatch(label)
+            if unit and value.isdigit():  # "warranty_months: 24"
+                label, value = unit.group(1) or unit.group(3), f"{value} {unit.group(2) or '个月'}"
             if low == fold(value):  # "waterproof: yes"
                 value = label
             shown = value if kind == "feature" or label == value else f"{label}: {value}"
@@ -287,6 +301,8 @@ def _price(request: CopyRequest, check: RecordChecker) -> str:
     if price is None or not math.isfinite(price) or not 0 < price < 1e9:
         return ""
     shown = f"{price:.2f} {currency}".strip() if re.fullmatch(r"[A-Z]{3}|", currency) else f"{price:.2f}"
+    if request.language is Language.ZH and currency == "CNY":
+        shown = f"{price:.2f}".removesuffix(".00") + " 元"
     label = phrases.PRICE_LABEL[request.language]
     joint = "：" if request.language is Language.ZH else ": "
     return shown if check.good("description", f"{label}{joint}{shown}.") else ""

@@ -15,7 +15,7 @@ from server.pipelines.product_copy.checker import RecordChecker, ShopRules
 from server.pipelines.product_copy.folding import HAS_CJK, fold, visible
 from server.pipelines.product_copy.sentences import capital
 from server.pipelines.product_copy.style_rules import last_words
-from server.pipelines.product_copy.template_facts import VERB_FIRST, TemplateFacts, read_facts, spaced, tidy
+from server.pipelines.product_copy.template_facts import VERB_FIRST, TemplateFacts, filled, read_facts, tidy
 from server.pipelines.product_copy.trim import fits
 
 TEMPLATES_VERSION = 1  # raise it with whatever they say otherwise
@@ -136,7 +136,10 @@ class _Writer:
             forms += [joint.join([name, one]) for one in extra[:1] if fold(one) not in fold(name)] + [name]
             if facts.brand and not facts.named:
                 forms.insert(
-                    0, f"{name} by {facts.brand}" if self._english else spaced(f"{facts.brand} {name}")
+                    0,
+                    f"{name} by {facts.brand}"
+                    if self._english
+                    else filled("{brand}{name}", Language.ZH, brand=facts.brand, name=name),
                 )
             forms = [form for form in forms if self._fits_headline(form)] or [name]
         if forms:
@@ -209,14 +212,15 @@ class _Writer:
         rest = name[len(brand) :].strip(" -,:") if brand and fold(name).startswith(fold(brand)) else name
         if "{rest}" in phrase and (not brand or count_words(rest) < 2):
             return ""
-        shown = phrase.format(
+        return filled(
+            phrase,
+            self._request.language,
             name=name,
             the_name=self._with_article(name),
             brand=brand,
             rest=self._with_article(rest) if self._english else rest,
             audience=self._facts.audience,
         )
-        return shown if self._english else spaced(shown)
 
     def _with_article(self, name: str) -> str:
         first = name.split(" ", 1)[0].lower()
@@ -258,7 +262,7 @@ class _Writer:
         features = [fact.value for fact in self._facts.facts if fact.kind == "feature"]
         if not self._english:
             if features:
-                yield spaced("，".join(features[:3]) + "。")
+                yield "，".join(features[:3]) + "。"
             return
         verbs = [value for value in features if _begins_with_verb(value)]
         others = [value for value in features if not _begins_with_verb(value)]
@@ -269,8 +273,7 @@ class _Writer:
 
     def _one(self, choices: Mapping[Language, tuple[str, ...]], **values: str) -> str:
         some = choices[self._request.language]
-        shown = some[self._variant % len(some)].format(**values)
-        return shown if self._english else spaced(shown)
+        return filled(some[self._variant % len(some)], self._request.language, **values)
 
     def _bullets(self, description: str) -> Iterator[str]:
         limits = self._request.limits
@@ -296,10 +299,10 @@ class _Writer:
         lines: list[str] = []
         for fact in facts.facts:
             if fact.kind == "feature":
-                lines.append(_as_bullet(fact.value) if self._english else spaced(fact.value))
+                lines.append(_as_bullet(fact.value) if self._english else fact.value)
             elif fact.label:
                 line = f"{fact.label}{joint}{fact.value}"
-                lines.append(line if self._english else spaced(line))
+                lines.append(line)
         turn = self._variant % len(lines) if lines else 0
         yield from lines[turn:] + lines[:turn]
         yield from (capital(part) if self._english else part for part in facts.parts)
