@@ -103,6 +103,7 @@ def test_a_reader_who_leaves_frees_its_slot_and_is_told_nothing_more() -> None:
         assert leaves.events == []
         assert stays.tokens == text_of([4, 5, 6], 3)
         assert world.recorder.ends == ["cancelled", "length"]
+        assert len(world.engine.calls) <= 1 + 3  # the one it was in, and those of the other
         assert world.batcher.texts == 0
 
     play(world, scene)

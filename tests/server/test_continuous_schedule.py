@@ -265,3 +265,16 @@ def test_a_prefix_that_is_being_copied_is_not_given_away_in_the_same_step() -> N
     world.turn()
     assert jobs[second].slot == (64, 0)
     world.finish()
+
+
+def test_a_prompt_is_not_padded_beyond_the_end_of_its_neighbours_slot() -> None:
+    """A short rest at the end of one slot and a long chunk beside it are two calls, though one would be cheaper."""
+    costs = FixedCosts({32: 2})
+    costs.prompt[32] = CostModel(1.0, 0.0001)
+    limits = TextLimits(inter_token_s=100.0, max_step_tokens=27)
+    world = ScheduleWorld({32: 2}, limits, max_chunk=27, costs=costs)
+    late = world.add([1] * 30, 1)
+    world.turn()
+    early = world.add([2] * 20, 1)
+    world.finish()
+    assert world.asked[late].ends == world.asked[early].ends == ["length"]
