@@ -29,7 +29,6 @@ from build_engines.models.causal.layout import (
     EMBEDDING,
     FINAL_NORM,
     Layer,
-    Matrix,
     head_layout,
     layer_layout,
 )
@@ -193,7 +192,7 @@ class _Network:
         )
 
     def _linear(self, x: ir.Value, source: Source) -> ir.Value:
-        w, name, variant = self.w, source.matrix.name, self._variant(source.matrix)
+        w, name, variant = self.w, source.matrix.name, self.form.variant
         rows = self.folding.inputs.get(name)
         source = Source(source.checkpoint, source.matrix, rows, source.column_scales)
         if variant == "fp32":
@@ -210,9 +209,6 @@ class _Network:
         y = w.op("MatMul", x, weight)
         bias = matrices.bias_of(source)
         return y if bias is None else w.op("Add", y, w.constant(bias, name=f"{name}.bias"))
-
-    def _variant(self, matrix: Matrix) -> Variant:
-        return self.form.variant
 
     def _stored(self, name: str, array: Floats) -> ir.Value:
         return self.w.initializer(self.store.append(name, ir.DataType.FLOAT, array.shape, [array]))
