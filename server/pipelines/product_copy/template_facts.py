@@ -92,6 +92,9 @@ def read_facts(request: CopyRequest, check: RecordChecker) -> TemplateFacts:
     plain = _ASIDE.sub("", title)  # "HP 83A (CF283A) Toner": the name goes on behind it
     asides = [found.group(1) for found in _ASIDE.finditer(title)]
     chunks = [chunk for chunk in (tidy(piece) for piece in (*_CUT.split(plain), *asides)) if chunk]
+    last = next((at for at, chunk in enumerate(chunks[:5]) if re.match(r"(?:and|or|&)\s", chunk, re.I)), 0)
+    if last:  # "Paper, CD, and Credit Card Shredder" is one thing, and no paper
+        chunks = [", ".join(chunks[: last + 1]), *chunks[last + 1 :]]
     name = _name(chunks, brand, check)
     parts = tuple(_parts(request, chunks, name, believed, check))
     return TemplateFacts(
