@@ -25,15 +25,15 @@ from build_engines.models.causal.architecture import Architecture
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.forward import walk
 from build_engines.models.causal.layout import Matrix
-from build_engines.models.causal.matrices import Folding, Source
+from build_engines.models.causal.matrices import Folding
 from build_engines.models.causal.options import Ids, TextOptions
 from build_engines.models.causal.rounding import BLOCK, INT8_HIGH, int4_blocks, int8_codes, int8_scales
 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 CUTS = (1.0, 0.8, 0.6, 0.4)  # of the largest activation
-MOST_TOKENS = 16_384  # of calibration; activations of one width are in memory
+MOST_TOKENS = 4_096  # of calibration; their activations of one width are in memory, and time grows with them
 JUDGED_TOKENS = 128  # of these the error is computed
-JUDGED_COLUMNS = 512  # of a matrix' columns, evenly spread
+JUDGED_COLUMNS = 128  # of a matrix' columns, evenly spread
 SMALLEST, LARGEST = 1e-2, 1e2  # of a scale
 
 
@@ -63,35 +63,42 @@ class _Search:
         self.activation_scales: dict[str, float] = {}
 
     def look(self, matrix: Matrix, x_MK: torch.Tensor) -> None:
-        if not bool(torch.isfinite(x_MK).all()):
+        largest_K = torch.maximum(x_MK.amax(dim=0), -x_MK.amin(dim=0))  # without a copy of all activations
+        if not bool(torch.isfinite(largest_K).all()):
             raise BuildError(f"the input of {matrix.name} is not finite on the calibration texts")
-        largest_K = x_MK.abs().amax(dim=0).numpy()
-        size_K = largest_K if self._int8 else x_MK.abs().mean(dim=0).numpy()
-        judged_MK = x_MK[:: max(1, len(x_MK) // JUDGED_TOKENS)][:JUDGED_TOKENS].numpy()
+        self._choose(matrix, largest_K.numpy(), _size(x_MK, largest_K, self._int8), _judged(x_MK))
+
+    def _choose(self, matrix: Matrix, largest_K: Floats, size_K: Floats, judged_MK: Floats) -> None:
         weight_KN = self._columns(matrix)
-        wanted_MN = judged_MK @ weight_KN
+        wanted_MN = _product(judged_MK, weight_KN)
         best, best_scales, best_activation = np.inf, None, 0.0
+        cuts = CUTS if self._int8 else CUTS[:1]
         for alpha in ALPHAS if _foldable(matrix) else ALPHAS[:1]:
             scales_K = _scales(size_K, alpha)
             scaled_MK: Floats = (judged_MK / scales_K).astype(np.float32)
-            rounded_KN = self._rounded(weight_KN * scales_K[:, None])
             top = float((largest_K / scales_K).max())
-            for cut in CUTS if self._int8 else CUTS[:1]:
-                activation = max(top * cut / INT8_HIGH, 1e-9)
-                seen_MK = _through_int8(scaled_MK, activation) if self._int8 else scaled_MK
-                error = float(np.square(seen_MK @ rounded_KN - wanted_MN, dtype=np.float64).sum())
-                if error < best:
-                    best, best_scales, best_activation = error, scales_K if alpha else None, activation
+            activations = [max(top * cut / INT8_HIGH, 1e-9) for cut in cuts]
+            seen = [_through_int8(scaled_MK, one) for one in activations] if self._int8 else [scaled_MK]
+            products = _product(np.concatenate(seen), self._rounded(weight_KN * scales_K[:, None]))
+            gaps_CMN = products.reshape(len(cuts), *wanted_MN.shape) - wanted_MN
+            errors_C = np.square(gaps_CMN, dtype=np.float64).sum(axis=(1, 2))
+            least = int(errors_C.argmin())
+            if errors_C[least] < best:
+                best, best_activation = float(errors_C[least]), activations[least]
+                best_scales = scales_K if alpha else None
         if best_scales is not None:
             self.inputs[matrix.name] = best_scales
         if self._int8:
             self.activation_scales[matrix.name] = best_activation
 
     def _columns(self, matrix: Matrix) -> Floats:
+        """Some whole columns ``[K, N']`` in float32, evenly spread; only these are read from the checkpoint."""
         step = max(1, matrix.width // JUDGED_COLUMNS)
-        return np.concatenate(
-            [piece[:, ::step].copy() for piece in Source(self._checkpoint, matrix).pieces()]
-        )
+        rows = [
+            self._checkpoint.spread_rows(part, min(step, columns))
+            for part, columns in zip(matrix.parts, matrix.columns, strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(rows).T)
 
     def _rounded(self, weight_KN: Floats) -> Floats:
         if self._int8:
@@ -101,6 +108,23 @@ class _Search:
         codes, block_scales = int4_blocks(weight_KN)
         rounded: Floats = codes.astype(np.float32) * np.repeat(block_scales, BLOCK, axis=0)
         return rounded
+
+
+def _size(x_MK: torch.Tensor, largest_K: torch.Tensor, int8: bool) -> Floats:
+    size_K = largest_K if int8 else torch.linalg.vector_norm(x_MK, ord=1, dim=0) / len(x_MK)
+    array: Floats = size_K.numpy()
+    return array
+
+
+def _judged(x_MK: torch.Tensor) -> Floats:
+    array: Floats = x_MK[:: max(1, len(x_MK) // JUDGED_TOKENS)][:JUDGED_TOKENS].numpy()
+    return array
+
+
+def _product(x_MK: Floats, weight_KN: Floats) -> Floats:
+    # By torch: where cores are shared, numpy's OpenBLAS waits for its own threads by spinning, and this took minutes.
+    product: Floats = (torch.from_numpy(x_MK) @ torch.from_numpy(weight_KN)).numpy()
+    return product
 
 
 def _foldable(matrix: Matrix) -> bool:

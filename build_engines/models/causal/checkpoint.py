@@ -93,6 +93,10 @@ class Checkpoint:
         """Rows ``start..stop`` in float32."""
         return _floats(self._find(name).array[start:stop])
 
+    def spread_rows(self, name: str, step: int) -> Floats:
+        """Every ``step``-th row in float32, from the first on."""
+        return _floats(self._find(name).array[::step])
+
     def columns(self, name: str, start: int, stop: int) -> Floats:
         """Columns ``start..stop``, turned: ``[stop - start, rows]`` in float32."""
         return _floats(np.ascontiguousarray(self._find(name).array[:, start:stop].T))
