@@ -21,7 +21,7 @@ from server.artifacts.repository import CURRENT_FILE
 RECIPE = "build_engines/recipes/bench_50k.toml"
 MODELS = {"fp32": "bench-50k-fp32", "int8": "bench-50k-int8"}
 GATE_REFUSED = 4  # exit code of the builder; on a busy machine a speed-up may be undecidable
-PARTS = ("quality", "engine", "serving", "overload", "grpc", "metrics", "start")
+PARTS = ("quality", "copy", "engine", "serving", "overload", "grpc", "metrics", "start")
 
 
 def main() -> int:
@@ -36,7 +36,12 @@ def main() -> int:
             + (", Beauty" if args.beauty else " (give --beauty FOLDER for the public log)")
         )
         results["quality"] = quality.measure(args.repository, args.beauty)
-    if set(wanted) - {"quality"}:
+    if "copy" in wanted:
+        from bench import copy_quality
+
+        _say("product copy: planted falsehoods, templates, and the text model if one is published")
+        results["copy"] = copy_quality.measure(args.text_repository)
+    if set(wanted) - {"quality", "copy"}:
         for precision, model in MODELS.items():
             _build(args.repository, precision, model)
     bodies = args.out / "bodies.jsonl"
@@ -69,6 +74,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "--repository", type=Path, default=Path("bench/results/model_repository"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--text-repository",
+        type=Path,
+        default=Path("model_repository"),
+        help="of the text model that copy is written with (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; repeatable; default: all")

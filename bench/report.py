@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.copy_report import copy_tables
+from bench.tables import number as _number
+from bench.tables import table as _table
+
 Json = dict[str, Any]
 
 
@@ -15,6 +19,7 @@ def markdown(results: Json) -> str:
     ]
     for name, write in (
         ("quality", _quality),
+        ("copy", copy_tables),
         ("engine", _engine),
         ("start", _start),
         ("serving", _serving),
@@ -25,15 +30,6 @@ def markdown(results: Json) -> str:
         if name in results:
             parts.append(write(results[name]))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _quality(reports: Json) -> str:

@@ -14,12 +14,15 @@ from build_engines.errors import BuildError
 from build_engines.progress import Bars, PlainLines, Progress
 from server.artifacts.errors import ArtifactError
 
+DEMO_FOLDER = Path(__file__).parent / "demo_models" / "demo-copy"
 EXIT_DATA, EXIT_ARTIFACT, EXIT_INTERRUPTED = 3, 5, 130
 
 _DESCRIPTION = """\
-Turn a shop's click log into a compressed, proven recommender engine that the server can serve.
+Turn a shop's click log into a compressed, proven recommender engine that the server can serve, or a checkpoint of a
+language model (and a shop's own copy) into a text engine.
 
-  load -> train -> quantize -> export -> compile -> verify -> publish
+  load -> train -> quantize -> export -> compile -> verify -> publish       a recommender
+  text-load -> finetune -> package -> text-verify -> publish                a text model (kind = "text")
 
 Each stage's result is kept in the workspace and reused as long as nothing that it depends on has changed; a
 run that was stopped or killed goes on where it was. Nothing is published that does not pass the gate
@@ -40,6 +43,17 @@ your own shop, a recipe of a few lines (my_shop.toml):
   python -m build_engines run my_shop.toml
   python -m build_engines run my_shop.toml --set train.epochs=4 --set
   compile.targets='["onnxruntime","tensorrt_rtx:sm86"]'
+
+a text model (my_copy.toml); without [finetune] the checkpoint is served as it is:
+  kind = "text"
+  [model]
+  name = "my-copy"
+  [checkpoint]
+  folder = "Qwen3-0.6B"       # config.json, safetensors, tokenizer.json
+  [data]
+  pairs = "copy.jsonl"        # {"product": {...}, "channel": "email", "language": "en", "copy": {...}}
+  [finetune]
+  method = "lora"
 
 exit codes:
   0 done   1 could not be done   2 wrong recipe or command line   3 the data cannot be used
@@ -141,14 +155,30 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="the model's name")
     command.add_argument("--version", metavar="N", help="the version (default: the current one)")
     command.set_defaults(run=_verify)
+    command = commands.add_parser(
+        "train-demo",
+        parents=[shared],
+        help="train the demonstration model of product copy anew",
+        description="Takes about half an hour of one core; stopped or killed, it goes on where it was.",
+    )
+    command.add_argument("--folder", type=Path, default=DEMO_FOLDER, help="where to (default: %(default)s)")
+    command.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path(".workspace"),
+        help="where checkpoints are kept (default: %(default)s)",
+    )
+    command.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    command.set_defaults(run=_train_demo)
     return parser
 
 
 def _add_run(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    from build_engines.stage_names import STAGES
+    from build_engines.stage_names import STAGES, TEXT_STAGES
 
+    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES)))
     command = commands.add_parser(
         "run",
         parents=parents,
@@ -158,9 +188,9 @@ def _add_run(
     command.add_argument(
         "--from",
         dest="first",
-        choices=STAGES,
+        choices=stages,
         metavar="STAGE",
-        help=f"run this stage and all after it again: {', '.join(STAGES)}",
+        help=f"run this stage and all after it again: {', '.join(stages)}",
     )
     command.add_argument("--force", action="store_true", help="run every stage again")
     command.set_defaults(run=_run)
@@ -170,9 +200,12 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from build_engines.pipeline import Redo, build
     from build_engines.recipe import load_recipe
     from build_engines.stage_names import STAGES
+    from build_engines.text.recipe import is_text_recipe
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases
 
+    if is_text_recipe(arguments.recipe):
+        return _run_text(arguments, progress)
     recipe = load_recipe(arguments.recipe, arguments.set)
     redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
     workspace = Workspace(root=arguments.workspace, progress=progress)
@@ -180,14 +213,53 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _run_text(arguments: argparse.Namespace, progress: Progress) -> int:
+    from build_engines.errors import RecipeError
+    from build_engines.stage_names import TEXT_STAGES
+    from build_engines.text.line import build
+    from build_engines.text.recipe import load_text_recipe
+    from build_engines.workspace import Workspace
+    from server.artifacts.releases import Releases
+
+    recipe = load_text_recipe(arguments.recipe, arguments.set)
+    first = TEXT_STAGES[0] if arguments.force else arguments.first
+    if first is not None and first not in TEXT_STAGES:
+        raise RecipeError(f"--from {first}: no stage of a text model; stages are {', '.join(TEXT_STAGES)}")
+    workspace = Workspace(root=arguments.workspace, progress=progress)
+    releases = Releases(repository=arguments.repository, keep=recipe.publish.keep)
+    build(recipe, workspace, releases, first=first)
+    return 0
+
+
+def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
+    import torch
+
+    from build_engines.text.demo import DemoPlan, train_demo
+
+    torch.set_num_threads(max(1, arguments.threads))
+    scratch = arguments.workspace / "train-demo"
+    scratch.mkdir(parents=True, exist_ok=True)
+    result = train_demo(DemoPlan(), arguments.folder, progress, scratch=scratch)
+    progress.say(
+        f"{arguments.folder}: held-out loss {result.best.heldout_loss:.4f} after {result.tokens} tokens"
+    )
+    return 0
+
+
 def _status(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.pipeline import status
+    from build_engines import pipeline
     from build_engines.recipe import load_recipe
+    from build_engines.text import line
+    from build_engines.text.recipe import is_text_recipe, load_text_recipe
     from build_engines.workspace import Workspace
 
-    recipe = load_recipe(arguments.recipe, arguments.set)
-    for stage, state in status(recipe, Workspace(root=arguments.workspace, progress=progress)):
-        print(f"{stage:<10} {state}")
+    workspace = Workspace(root=arguments.workspace, progress=progress)
+    if is_text_recipe(arguments.recipe):
+        rows = line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
+    else:
+        rows = pipeline.status(load_recipe(arguments.recipe, arguments.set), workspace)
+    for stage, state in rows:
+        print(f"{stage:<11} {state}")
     return 0
 
 
@@ -212,7 +284,12 @@ def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
 
     version = arguments.version or current_version(arguments.repository, arguments.model)
     opened = open_version(arguments.repository / arguments.model / version)
-    replay(opened)
+    if opened.manifest.task == "text_generation":
+        from build_engines.text.publish import replay_text
+
+        replay_text(opened)
+    else:
+        replay(opened)
     files = opened.manifest.files
     size_mb = sum(entry.size_bytes for entry in files) / 1e6
     print(

@@ -29,19 +29,23 @@ class RecipeError(BuildError):
     exit_code = 2
 
 
+_ADVICE = (
+    'Publish the uncompressed parent instead (gate.on_refused = "publish_parent", or quantize.precision = '
+    '"fp32"), give more users to decide by, or move a limit in [gate] on purpose (a shop with too few users '
+    "to prove itself against the transition counts: gate.allow_below_floor = true)."
+)
+
+
 class GateRefused(BuildError):
     """The finished engine did not prove itself."""
 
     exit_code = 4
 
-    def __init__(self, model: str, evidence: Sequence[Measurement]) -> None:
+    def __init__(self, model: str, evidence: Sequence[Measurement], *, advice: str = _ADVICE) -> None:
         failed = [item for item in evidence if not item.passed and item.waived_by is None]
         lines = "".join(f"\n  - {item.sentence()}" for item in failed)
         super().__init__(
-            f"{model}: not published, {len(failed)} of {len(evidence)} measurements do not hold:{lines}\n"
-            'Publish the uncompressed parent instead (gate.on_refused = "publish_parent", or quantize.precision = '
-            '"fp32"), give more users to decide by, or move a limit in [gate] on purpose (a shop with too few users '
-            "to prove itself against the transition counts: gate.allow_below_floor = true)."
+            f"{model}: not published, {len(failed)} of {len(evidence)} measurements do not hold:{lines}\n{advice}"
         )
         self.evidence = tuple(evidence)
         self.failed = tuple(failed)

@@ -9,7 +9,19 @@ from server.artifacts.errors import ArtifactError
 from server.artifacts.manifest import Manifest
 from server.artifacts.repository import current_version, model_names, read_manifest, versions
 
-_HEAD = ("model", "version", "published", "precision", "items", "MB", "recall@10", "ndcg@10", "targets", "")
+_HEAD = (
+    "model",
+    "version",
+    "published",
+    "precision",
+    "items",
+    "MB",
+    "recall@10",
+    "ndcg@10",
+    "perplexity",
+    "targets",
+    "",
+)
 
 
 def listing(repository: Path) -> str:
@@ -35,7 +47,7 @@ def _model_rows(repository: Path, model: str) -> list[tuple[str, ...]]:
         try:
             rows.append(_row(read_manifest(repository / model / version), version, mark))
         except ArtifactError as error:
-            rows.append((model, version, "", "", "", "", "", "", "", f"{mark} {error}".strip()))
+            rows.append((model, version, *[""] * (len(_HEAD) - 3), f"{mark} {error}".strip()))
     return rows
 
 
@@ -54,6 +66,7 @@ def _row(manifest: Manifest, version: str, mark: str) -> tuple[str, ...]:
         f"{sum(entry.size_bytes for entry in manifest.files) / 1e6:.1f}",
         f"{figures['recall@10']:.4f}" if "recall@10" in figures else "",
         f"{figures['ndcg@10']:.4f}" if "ndcg@10" in figures else "",
+        f"{figures['perplexity']:.3f}" if "perplexity" in figures else "",
         ",".join(targets),
         remarks,
     )

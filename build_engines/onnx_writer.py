@@ -60,6 +60,10 @@ class OnnxWriter:
         self._constants[key if key is not None else label] = value
         return value
 
+    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """An initializer that is stored elsewhere already (external data)."""
+        return self._tape.initializer(tensor, name=tensor.name)
+
     def ints(self, *values: int) -> ir.Value:
         """A 1-D int64 constant (axes, starts, shapes)."""
         return self.constant(np.array(values, dtype=np.int64))
@@ -77,15 +81,19 @@ class OnnxWriter:
         scale_value, zero = self.constant(np.float32(scale)), self.constant(np.int8(0))
         return self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale_value, zero), scale_value, zero)
 
-    def model(self, outputs: Mapping[str, tuple[ir.Value, str, Sequence[int | str]]]) -> ir.Model:
+    def model(
+        self, outputs: Mapping[str, tuple[ir.Value, str, Sequence[int | str]]], *, direct: bool = False
+    ) -> ir.Model:
         """Close the graph.
 
         Args:
             outputs: by name: the value, its dtype, its shape.
+            direct: the values themselves are the outputs, none of them twice and none an input. Needed where a runtime
+                writes an output in place of an input: a node in between would copy it.
         """
         finals = []
         for name, (value, dtype, shape) in outputs.items():
-            final = self.op("Identity", value)
+            final = value if direct else self.op("Identity", value)
             final.name = name
             final.dtype = _DTYPES[dtype]
             final.shape = ir.Shape(list(shape))

@@ -94,6 +94,7 @@ TRAIN: Stage[Loaded, TrainStagePart, TrainRecord, Trained] = Stage(
         "build_engines.train",
         "build_engines.models.sasrec",
         "build_engines.models.training",
+        "build_engines.models.bfloat16",
         "build_engines.data.item_features",
         *_COUNTS,
         *_DATA,

@@ -42,14 +42,14 @@ def publish(
     """
     model = recipe.model.name
     build = digest_of([verified.content, model])[:24]
-    found = None if again else _published_before(releases.repository, model, build)
+    found = None if again else published_before(releases.repository, model, build)
     if found is None:
         staging = scratch / "version"
         _assemble(staging, verified, recipe, build)
         opened = releases.publish(staging, model, check=replay, activate=recipe.publish.activate)
     else:
         opened = open_version(found)
-    current = _is_current(releases.repository, opened)
+    current = is_current(releases.repository, opened)
     return Published(verified=verified, opened=opened, new=found is None, current=current)
 
 
@@ -126,7 +126,8 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     )
 
 
-def _published_before(repository: Path, model: str, build: str) -> Path | None:
+def published_before(repository: Path, model: str, build: str) -> Path | None:
+    """The version that this build became, or None."""
     for version in reversed(versions(repository, model)):
         try:
             manifest: Manifest = read_manifest(repository / model / version)
@@ -137,7 +138,8 @@ def _published_before(repository: Path, model: str, build: str) -> Path | None:
     return None
 
 
-def _is_current(repository: Path, opened: OpenedVersion) -> bool:
+def is_current(repository: Path, opened: OpenedVersion) -> bool:
+    """Whether it is the version that serves."""
     try:
         return current_version(repository, opened.manifest.model) == opened.manifest.version
     except ArtifactError:

@@ -9,8 +9,9 @@ from build_engines.progress import duration
 from build_engines.records import ModelFigures
 from build_engines.report import Report
 from build_engines.report_svg import Bar, Line, bar_chart, line_chart
+from server.artifacts.manifest import Measurement, Provenance
 
-_STYLE = """
+STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:66rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem;margin-bottom:.2rem} h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #ddd}
 table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
@@ -35,17 +36,17 @@ def report_html(report: Report) -> str:
     """The page."""
     sections = (
         _headline(report),
-        _section("What was proven", _evidence(report)),
-        _section("Quality", _quality(report)),
-        _section("Speed and size", _speed(report)),
-        _section("What was done", _steps(report)),
-        _section("Training", _training(report)),
-        _section("Where it came from", _provenance(report)),
+        section("What was proven", _evidence(report)),
+        section("Quality", _quality(report)),
+        section("Speed and size", _speed(report)),
+        section("What was done", _steps(report)),
+        section("Training", _training(report)),
+        section("Where it came from", _provenance(report)),
     )
     title = html.escape(f"{report.model} ({report.precision})")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body>{''.join(sections)}</body></html>\n"
     )
 
@@ -71,8 +72,13 @@ def _headline(report: Report) -> str:
 
 
 def _evidence(report: Report) -> str:
+    return evidence_table(report.evidence) + "<p class=lead>Measured on users whom calibration never saw.</p>"
+
+
+def evidence_table(evidence: Sequence[Measurement]) -> str:
+    """Each figure against its limit."""
     rows = []
-    for item in report.evidence:
+    for item in evidence:
         interval = "" if item.interval is None else f"[{item.interval[0]:.4g}, {item.interval[1]:.4g}]"
         verdict = item.verdict if item.waived_by is None else f"{item.verdict}, waived by {item.waived_by}"
         side = "at most" if item.sense == "at_most" else "at least"
@@ -81,8 +87,7 @@ def _evidence(report: Report) -> str:
             f"<td>{side} {item.limit:.4g}</td><td class=n>{item.sample_size:,}</td>"
             f'<td class="{item.verdict}">{html.escape(verdict)}</td><td>{html.escape(item.note)}</td></tr>'
         )
-    head = ("what", "figure", "95 % interval", "limit", "n", "verdict", "")
-    return _table(head, rows) + "<p class=lead>Measured on users whom calibration never saw.</p>"
+    return table(("what", "figure", "95 % interval", "limit", "n", "verdict", ""), rows)
 
 
 def _quality(report: Report) -> str:
@@ -106,8 +111,8 @@ def _quality(report: Report) -> str:
         for model in models
     ]
     return (
-        _table(("gate users", *models), rows, numbers=1)
-        + _table(("slice", "n", *(f"{model} {report.metric}" for model in models)), slice_rows, numbers=1)
+        table(("gate users", *models), rows, numbers=1)
+        + table(("slice", "n", *(f"{model} {report.metric}" for model in models)), slice_rows, numbers=1)
         + bar_chart(f"{report.metric} by slice", bars, y_label=report.metric)
     )
 
@@ -136,12 +141,12 @@ def _speed(report: Report) -> str:
     ]
     cost = report.cost
     return (
-        (_table(("batch", "parent ms", "candidate ms", "speed-up", "95 % interval"), rows) if rows else "")
+        (table(("batch", "parent ms", "candidate ms", "speed-up", "95 % interval"), rows) if rows else "")
         + line_chart("Time a batch", lines, x_label="batch size", y_label="ms")
         + f"<p>One engine run costs {cost.base_s * 1e3:.3f} ms + {cost.per_item_s * 1e3:.4f} ms a request, on "
         f"{html.escape(cost.hardware)}.</p>"
-        + _table(("size", "MB"), sizes)
-        + _table(("target", "for", "entry", "proven", "file"), targets)
+        + table(("size", "MB"), sizes)
+        + table(("target", "for", "entry", "proven", "file"), targets)
     )
 
 
@@ -151,7 +156,7 @@ def _steps(report: Report) -> str:
         f"<td>{'<br>'.join(html.escape(note) for note in step.notes)}</td></tr>"
         for step in report.steps
     ]
-    return _table(("stage", "time", ""), rows)
+    return table(("stage", "time", ""), rows)
 
 
 def _training(report: Report) -> str:
@@ -163,12 +168,19 @@ def _training(report: Report) -> str:
     return (
         line_chart("Training loss", [Line(name="loss", points=loss)], x_label="epoch", y_label="loss")
         + line_chart("Validation", [Line(name="ndcg@10", points=metric)], x_label="epoch", y_label="ndcg@10")
-        + _table(("on validation", ""), rows)
+        + table(("on validation", ""), rows)
     )
 
 
 def _provenance(report: Report) -> str:
-    origin = report.provenance
+    more = []
+    if report.calibration is not None:
+        more.append(("calibration", f"{report.calibration.samples} histories, {report.calibration.method}"))
+    return provenance_table(report.provenance, more)
+
+
+def provenance_table(origin: Provenance, more: Sequence[tuple[str, str]] = ()) -> str:
+    """Where a version came from, and its recipe."""
     facts = [
         *(("data " + name, digest) for name, digest in origin.data.items()),
         ("recipe SHA-256", origin.recipe_sha256),
@@ -177,21 +189,22 @@ def _provenance(report: Report) -> str:
         *(("package " + name, version) for name, version in origin.packages.items()),
         *(("machine " + name, text) for name, text in origin.hardware.items()),
         *(("seed " + name, str(seed)) for name, seed in origin.seeds.items()),
+        *more,
     ]
-    if report.calibration is not None:
-        facts.append(("calibration", f"{report.calibration.samples} histories, {report.calibration.method}"))
     rows = [
         f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(text)}</code></td></tr>"
         for name, text in facts
     ]
-    return _table(("", ""), rows) + f"<pre>{html.escape(origin.recipe)}</pre>"
+    return table(("", ""), rows) + f"<pre>{html.escape(origin.recipe)}</pre>"
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """A heading and what stands under it; nothing where there is nothing."""
     return f"<h2>{html.escape(title)}</h2>{body}" if body else ""
 
 
-def _table(head: Sequence[str], rows: Iterable[str], *, numbers: int | None = None) -> str:
+def table(head: Sequence[str], rows: Iterable[str], *, numbers: int | None = None) -> str:
+    """Rows under a head; columns from ``numbers`` on are headed as figures."""
     cells = (
         f"<th{' class=n' if numbers is not None and place >= numbers else ''}>{html.escape(name)}</th>"
         for place, name in enumerate(head)

@@ -1,3 +1,4 @@
 """The stages' names in their order: for the command line, which must not wait for anything else."""
 
 STAGES = ("load", "train", "quantize", "export", "compile", "verify", "publish")
+TEXT_STAGES = ("text-load", "finetune", "package", "text-verify", "publish")

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line; every setting is in its epilog."""
     out = argparse.ArgumentParser(
         prog="python -m server",
-        description="Serve the recommenders of a model repository over HTTP, gRPC and a metrics port.",
+        description="Serve the recommenders and text models of a model repository over HTTP, gRPC and a metrics port.",
         epilog=describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,23 +107,39 @@ async def _run(settings: Settings) -> int:
 
 def _welcome(app: Any) -> str:
     settings = app.settings
-    info = app.model.info()
     scheme = "https" if settings.tls_cert else "http"
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     host = f"[{host}]" if ":" in host else host
     base = f"{scheme}://{host}:{app.http_port}"
-    body = json.dumps({"history": list(info.sample_ids[:2]), "k": 5})
     key = " -H 'authorization: Bearer KEY'" if settings.api_keys else ""
     lines = [
         f"ready in {time.perf_counter() - PROCESS_START_S:.2f} s",
-        f"  model    {info.name} version {info.version}: {info.items:,} items, {info.engine}, {info.precision}",
+        *(f"  model    {_described(info)}" for info in app.service.models()),
         f"  HTTP     {base}   documentation at {base}/docs",
     ]
     if app.grpc_port is not None:
         lines.append(f"  gRPC     {host}:{app.grpc_port}   vitrine.v1.Recommendations, health, reflection")
     lines.append(f"  metrics  {scheme}://{host}:{app.metrics_port}/metrics")
-    lines.append(f"try: curl -s {base}/v1/recommendations{key} -d '{body}'")
+    lines += [f"try: curl -s {base}{path}{key} -d '{body}'" for path, body in _examples(app)]
     return "\n".join(lines)
+
+
+def _described(info: Any) -> str:
+    context = info.limits.get("max_context", 0)
+    size = f"{info.items:,} items" if info.items else f"texts of up to {context:,} tokens"
+    return f"{info.name} version {info.version}: {size}, {info.engine}, {info.precision}"
+
+
+def _examples(app: Any) -> Iterator[tuple[str, str]]:
+    for info in app.service.models():
+        if info.items:
+            yield "/v1/recommendations", json.dumps({"history": list(info.sample_ids[:2]), "k": 5})
+        else:
+            message = {"role": "user", "content": "A mug of white porcelain, 350 ml."}
+            yield (
+                "/v1/chat/completions",
+                json.dumps({"model": info.name, "messages": [message], "max_tokens": 64}),
+            )
 
 
 if __name__ == "__main__":

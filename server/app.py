@@ -13,17 +13,17 @@ import asyncio
 import gc
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
 from server.batching.admission import Admission
 from server.byte_budget import ByteBudget
+from server.grpc_api.later import CopyCalls, LaterProductCopy
 from server.grpc_api.server import GrpcServer
 from server.grpc_api.servicer import methods
 from server.heartbeat import Heartbeat
@@ -33,13 +33,17 @@ from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
 from server.logs import AccessLog
-from server.recommender import Recommender
+from server.published import LiveModel, OpenModel, open_copy_rules, open_published, open_published_text
 from server.request_limits import RequestLimits
 from server.service import Service
 from server.settings import Settings
 from server.telemetry import Telemetry, server_version
-from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
+from server.telemetry_interface import EngineState, NullTelemetry
 from server.telemetry_server import MetricsServer
+
+if TYPE_CHECKING:
+    from server.copy_side import CopySide, OpenCopyRules
+    from server.text_side import OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
 
@@ -51,75 +55,32 @@ BATCHES_OPEN = 1
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
-class LiveModel(Recommender, Protocol):
-    """A recommender with a life of its own.
-
-    Attributes:
-        reload_failures: published versions that were not taken up, by a closed set of reasons.
-    """
-
-    reload_failures: dict[str, int]
-
-    async def start(self) -> None:
-        """Begin, inside the running loop."""
-        ...
-
-    async def close(self, drain_s: float) -> None:
-        """End what is in flight, within ``drain_s``."""
-        ...
-
-
-OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
-
-
-def open_published(settings: Settings, observe: Callable[[str, str], BatchRecorder]) -> LiveModel:
-    """Open the published model that the settings name.
-
-    Raises:
-        ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
-    """
-    from server.pipelines.live_model import LiveRecommender, LoadOptions
-
-    options = LoadOptions(
-        engine=settings.engine,
-        threads=settings.engine_threads or max(1, usable_cores() - 1),
-        max_items=settings.batch_max_items,
-        max_wait_s=settings.batch_max_wait_ms * 1e-3,
-    )
-    return LiveRecommender(
-        settings.repository,
-        settings.model,
-        options=options,
-        observe=observe,
-        reload_interval_s=settings.reload_interval_s,
-    )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container where there is one (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-
-
 class Application:
     """Everything that runs in this process.
 
     Attributes:
         service: the product.
+        text: the text half; None where no text model is served.
+        copy: product copy; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
     """
 
-    def __init__(self, settings: Settings, open_model: OpenModel = open_published) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_model: OpenModel = open_published,
+        open_text: OpenText = open_published_text,
+        open_rules: OpenCopyRules = open_copy_rules,
+    ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.telemetry: NullTelemetry = Telemetry(self.registry) if settings.metrics else NullTelemetry()
-        self.model = open_model(settings, self.telemetry.batcher)
+        access = AccessLog(settings.access_log)
+        self._keys = Keys(settings.api_keys)
+        self.text = self._open_text(open_text, access)
+        self.model = self._open_recommender(open_model)
         info = self.model.info()
         self.admission = Admission(
             info.name,
@@ -135,6 +96,8 @@ class Application:
             max_deadline_s=settings.max_deadline_ms * 1e-3,
         )
         self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
+        if self.text is not None:
+            self.service.companions.append(self.text.service)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
@@ -145,9 +108,11 @@ class Application:
             write_timeout_s=settings.write_timeout_s,
             telemetry=self.telemetry,
         )
-        self._keys = Keys(settings.api_keys)
-        access = AccessLog(settings.access_log)
         self._access = access
+        self._open_rules = open_rules
+        self.copy: CopySide | None = None
+        if settings.copy_style is not None:  # a mistake in it must stop the start
+            self._open_copy()
         self._endpoints = (
             RecommendEndpoint(self.service, self._keys, access),
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
@@ -188,6 +153,8 @@ class Application:
         self.metrics_port = self._metrics.port
         self.heartbeat.start()
         await self.model.start()
+        if self.text is not None:
+            await self.text.start()
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
@@ -198,6 +165,8 @@ class Application:
     async def warm(self) -> None:
         """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
         await self._site.begin_loading()
+        if self.copy is not None:
+            await self.copy.start()
         gc.freeze()
 
     async def stop(self) -> None:
@@ -211,11 +180,13 @@ class Application:
             await asyncio.sleep(settings.pre_stop_s)
         self.admission.stop()
         began_s = time.monotonic()
+        text_stop = asyncio.create_task(self._stop_texts(settings.drain_s))
         grpc_stop = asyncio.create_task(self._grpc.stop(settings.drain_s)) if self._grpc is not None else None
         if not await self.admission.wait_idle(settings.drain_s):
             log.warning("requests were still in flight at the end of the drain limit")
         left_s = max(0.0, settings.drain_s - (time.monotonic() - began_s))
         await self.model.close(left_s)
+        await text_stop
         await self._http.stop()
         if grpc_stop is not None:
             await grpc_stop
@@ -225,6 +196,15 @@ class Application:
         self.heartbeat.stop()
         self._metrics.close()
         log.info("stopped")
+
+    async def _stop_texts(self, drain_s: float) -> None:
+        began_s = time.monotonic()
+        ends = [self.copy.stop(drain_s)] if self.copy is not None else []
+        if self.text is not None:
+            ends.append(self.text.drain(drain_s))
+        await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
+        if self.text is not None:
+            await self.text.close(max(0.0, drain_s - (time.monotonic() - began_s)))
 
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
@@ -240,6 +220,7 @@ class Application:
             read_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
             tls=tls,
+            others=(LaterProductCopy(self._copy_calls),) if settings.copy else (),
         )
         await self._grpc.start()
         self.grpc_port = self._grpc.port
@@ -274,11 +255,21 @@ class Application:
             "vitrine_reload_failures",
             "Published versions that were not taken up; the one before goes on serving.",
             "reason",
-            lambda: self.model.reload_failures,
+            self._reload_failures,
         )
 
+    def _reload_failures(self) -> dict[str, int]:
+        total = dict(self.model.reload_failures)
+        for reason, count in self.text.model.reload_failures.items() if self.text is not None else ():
+            total[reason] = total.get(reason, 0) + count
+        return total
+
     def _engine_states(self) -> Iterable[EngineState]:
+        if self.text is not None:
+            yield from self.text.states()
         info = self.model.info()
+        if not info.name:
+            return
         yield EngineState(
             model=info.name,
             version=info.version,
@@ -291,6 +282,8 @@ class Application:
         from server.http_api.routes import build
 
         settings = self.settings
+        if settings.copy and self.copy is None:
+            self._open_copy()
         limits = {
             "max_history_ids": settings.max_history,
             "max_candidates": settings.max_candidates,
@@ -306,7 +299,48 @@ class Application:
             max_body_bytes=settings.max_body_bytes,
             version=server_version(),
             keys_required=self._keys.required,
+            text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
+            more=() if self.copy is None else self.copy.endpoints,
         )
+
+    def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
+        model = open_text(self.settings, self.telemetry)
+        if model is None:
+            return None
+        from server.text_side import TextSide
+
+        return TextSide(self.settings, model, self.telemetry, access, self._keys)
+
+    async def _copy_calls(self) -> CopyCalls:
+        await asyncio.shield(self._site.begin_loading())
+        assert self.copy is not None, "it is not off, and loaded now"
+        return self.copy.calls
+
+    def _open_copy(self) -> None:
+        from server.copy_side import CopySide
+
+        text = self.text
+        model = None if text is None else text.model
+        admissions = (self.admission,) if text is None else (self.admission, text.service.admission)
+        self.copy = CopySide(
+            self.settings,
+            model,
+            self._open_rules(self.settings),
+            self.telemetry,
+            self._access,
+            self._keys,
+            busy=lambda: any(admission.in_flight for admission in admissions),
+        )
+
+    def _open_recommender(self, open_model: OpenModel) -> LiveModel:
+        from server.pipelines.no_recommender import NoRecommender, NothingPublished
+
+        try:
+            return open_model(self.settings, self.telemetry.batcher)
+        except NothingPublished:
+            if self.text is None:
+                raise
+            return NoRecommender()
 
     def _tune(self) -> None:
         sys.setswitchinterval(self.settings.switch_interval_ms * 1e-3)

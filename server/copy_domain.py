@@ -162,6 +162,11 @@ class CopyRequest:
         """The channel's, in this language."""
         return CHANNEL_LIMITS[self.channel, self.language]
 
+    def keywords_missing(self, text: CopyText) -> list[str]:
+        """Keywords that are not in a piece of copy."""
+        said = " ".join(part for _, part in text.parts()).casefold()
+        return [keyword for keyword in self.keywords if keyword.strip().casefold() not in said]
+
 
 class ClaimKind(StrEnum):
     """What a claim is about."""
@@ -258,6 +263,7 @@ class CopyAnswer:
         usage: tokens.
         timings_s: seconds by stage: queue, engine, check, total.
         fallback_reason: why the template answered for all of them, or None.
+        lasting: it would be the same another time; not so where the engine was late, busy, away or failed.
     """
 
     variants: tuple[CopyVariant, ...]
@@ -266,6 +272,7 @@ class CopyAnswer:
     usage: CopyUsage
     timings_s: Mapping[str, float]
     fallback_reason: str | None = None
+    lasting: bool = True
 
 
 _WORD = re.compile(

@@ -6,6 +6,7 @@ which key was nearly right. Both wires ask here, and each guards every path but 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 
@@ -29,9 +30,7 @@ class Keys:
         """
         if not self.required:
             return
-        given = api_key
-        if given is None and authorization is not None and authorization[:7].lower() == _BEARER:
-            given = authorization[7:].strip()
+        given = _given(authorization, api_key)
         if given is None:
             raise Unauthenticated("no API key; send the header authorization: Bearer KEY, or x-api-key: KEY")
         known = False
@@ -41,3 +40,15 @@ class Keys:
             raise Unauthenticated(
                 "the API key is not known to this server; check which key this shop was given"
             )
+
+    def caller(self, authorization: bytes | None, api_key: bytes | None) -> str:
+        """Whose request it is, for fairness: a digest of the key that was let in; empty where none is needed."""
+        if not self.required:
+            return ""
+        return hashlib.sha256(_given(authorization, api_key) or b"").hexdigest()[:16]
+
+
+def _given(authorization: bytes | None, api_key: bytes | None) -> bytes | None:
+    if api_key is None and authorization is not None and authorization[:7].lower() == _BEARER:
+        return authorization[7:].strip()
+    return api_key

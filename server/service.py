@@ -18,7 +18,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from server.batching.waiting import OVERDUE
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
@@ -38,12 +38,32 @@ NO_TIER = "none"
 MARGIN_S = 0.001  # an overdue answer sets out this much before its deadline: the event loop's timers count milliseconds
 
 
+class Desk(Protocol):
+    """What a ticket is taken at: a product with its permits."""
+
+    admission: Admission
+    telemetry: NullTelemetry
+    clock: Callable[[], float]
+
+
+class Companion(Protocol):
+    """Another product of the same server, which shares its readiness and its list of models."""
+
+    def models(self) -> Sequence[ModelInfo]:
+        """All that it serves."""
+        ...
+
+    def reasons(self) -> list[str]:
+        """Why it should not be asked now; empty when it may be."""
+        ...
+
+
 class Ticket:
     """Permits for one admitted call; ends exactly once."""
 
     __slots__ = ("_cost", "_ended", "_service", "arrived_s", "endpoint", "protocol")
 
-    def __init__(self, service: Service, endpoint: str, protocol: str, arrived_s: float) -> None:
+    def __init__(self, service: Desk, endpoint: str, protocol: str, arrived_s: float) -> None:
         self._service = service
         self._cost = 1
         self._ended = False
@@ -167,6 +187,7 @@ class Service:
         telemetry: where outcomes go.
         clock: monotonic seconds.
         flights: what is on its way.
+        companions: other products beside it.
         draining: whether new work is refused because the server is going.
     """
 
@@ -186,6 +207,7 @@ class Service:
         self.telemetry = telemetry
         self.clock = clock
         self.flights: set[Flight] = set()
+        self.companions: list[Companion] = []
         self.draining = False
         self._fallback = fallback
         self._sweep: asyncio.TimerHandle | None = None
@@ -265,8 +287,10 @@ class Service:
         return fault
 
     def models(self) -> Sequence[ModelInfo]:
-        """All that is served."""
-        return (self.recommender.info(),)
+        """All that is served; a recommender without a name is none."""
+        info = self.recommender.info()
+        own = (info,) if info.name else ()
+        return (*own, *(model for other in self.companions for model in other.models()))
 
     def ready(self) -> tuple[bool, list[str]]:
         """Whether requests should be sent here, and the reasons if not."""
@@ -278,6 +302,8 @@ class Service:
             reasons.append("golden replay has not passed")
         if not health.ready:
             reasons.append(health.why or "engine is not ready")
+        for other in self.companions:
+            reasons += other.reasons()
         return not reasons, reasons
 
     def _sweep_by(self, at_s: float) -> None:

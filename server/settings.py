@@ -99,6 +99,60 @@ class Settings:
     max_candidates: int = _setting(10_000, "ids in candidates", low=1, high=1_000_000)
     max_exclude: int = _setting(10_000, "ids in exclude", low=1, high=1_000_000)
 
+    text_model: str = _setting("", "text model to serve; empty: the first one in the repository, if any")
+    text_engine: str = _setting(
+        "", "where texts are written; empty: here; off: nowhere", choices=("", "upstream", "off")
+    )
+    text_threads: int = _setting(0, "threads of the text engine; 0: all cores", low=0, high=1024)
+    text_slots: int = _setting(0, "texts computed at once; 0: by the context and 8 at most", low=0, high=1024)
+    text_max_context: int = _setting(
+        0, "tokens of prompt and answer together; 0: the version's own limit", low=0, high=1 << 24
+    )
+    text_first_token_ms: float = _setting(
+        2000.0, "a text whose first token would come later is refused with 429", low=1, high=600_000
+    )
+    text_inter_token_ms: float = _setting(
+        150.0, "objective between two tokens of a text, which long prompts must not delay", low=1, high=60_000
+    )
+    text_max_in_flight: int = _setting(256, "text requests admitted at once", low=1, high=65536)
+    text_max_choices: int = _setting(8, "texts of one request: prompts times n", low=1, high=256)
+    text_buffer_chars: int = _setting(
+        1 << 18, "what a reader may leave unread before its text is cancelled", low=1024, high=1 << 30
+    )
+    text_default_deadline_ms: float = _setting(
+        120_000.0, "deadline of a whole text where none is named", low=1, high=3_600_000
+    )
+    text_max_deadline_ms: float = _setting(
+        600_000.0, "longer deadlines of texts are taken as this", low=1, high=3_600_000
+    )
+    text_upstream_url: tuple[str, ...] = _setting(
+        (), "OpenAI-compatible servers, as BASE/v1, separated by commas; the first that works is asked"
+    )
+    text_upstream_model: str = _setting("", "model to ask there for; empty: the first that it lists")
+    text_upstream_key: str = _setting("", "API key for there", secret=True)
+    text_upstream_retries: int = _setting(
+        2, "how often a text that has no token yet is asked for again", low=0, high=10
+    )
+    text_upstream_hedge_ms: float = _setting(
+        0.0, "ask a second time where no token came within this; 0: never", low=0, high=600_000
+    )
+
+    copy: bool = _setting(True, "serve product copy, by the text model or by templates")
+    copy_style: Path | None = _setting(None, "TOML file with the shop's own rules for product copy")
+    copy_max_in_flight: int = _setting(64, "product copy requests admitted at once", low=1, high=65536)
+    copy_max_variants: int = _setting(4, "pieces of copy in one request", low=1, high=32)
+    copy_default_deadline_ms: float = _setting(
+        30_000.0, "deadline of product copy where none is named", low=1, high=3_600_000
+    )
+    copy_cache_mb: float = _setting(
+        64.0, "memory for copy that was written already; 0: none", low=0, high=65536
+    )
+    copy_cache_age_s: float = _setting(86_400.0, "older copy is written anew", low=1, high=31_536_000)
+    copy_jobs: Path = _setting(Path(".copy_jobs"), "folder of bulk jobs; made with the first")
+    copy_jobs_kept: int = _setting(64, "bulk jobs that are kept, ended ones included", low=1, high=4096)
+    copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
+    copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
+
     max_connections: int = _setting(
         8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000
     )
@@ -137,6 +191,16 @@ class Settings:
             raise ValueError(
                 f"{PREFIX}MAX_BODY_BYTES is {self.max_body_bytes}, "
                 f"more than {PREFIX}MAX_BYTES_IN_FLIGHT {self.max_bytes_in_flight}"
+            )
+        if self.text_default_deadline_ms > self.text_max_deadline_ms:
+            raise ValueError(
+                f"{PREFIX}TEXT_DEFAULT_DEADLINE_MS is {self.text_default_deadline_ms:g}, "
+                f"more than {PREFIX}TEXT_MAX_DEADLINE_MS {self.text_max_deadline_ms:g}"
+            )
+        if (self.text_engine == "upstream") != bool(self.text_upstream_url):
+            raise ValueError(
+                f"{PREFIX}TEXT_ENGINE is {self.text_engine!r} and {PREFIX}TEXT_UPSTREAM_URL is "
+                f"{', '.join(self.text_upstream_url) or 'empty'}: set both for texts that are written elsewhere"
             )
         if self.max_batch_requests > self.max_in_flight:
             raise ValueError(

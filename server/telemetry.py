@@ -13,12 +13,18 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
+from server.copy_telemetry import CopyRecorder
 from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_series import Counters, Gauges, Histograms, Labels
+from server.text_telemetry import TextRecorder
+
+if TYPE_CHECKING:
+    from server.telemetry_text import TextSeries
 
 # The objectives we set are between 2 ms and 1 s, so the steps there are a factor of at most 1.5 to 2 apart.
 REQUEST_BUCKETS_S = (
@@ -41,6 +47,7 @@ class Telemetry(NullTelemetry):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._families: list[Histograms | Counters | Gauges] = []
+        self._text: TextSeries | None = None
         self.requests = self._histograms(
             "vitrine_request_duration_seconds",
             "Time from a request's arrival to its answer.",
@@ -141,6 +148,23 @@ class Telemetry(NullTelemetry):
     def batcher(self, model: str, engine: str) -> BatchRecorder:
         """The recorder of one model's batcher."""
         return _BatchRecorder(self, model, engine)
+
+    def text(self, model: str) -> TextRecorder:
+        """The recorder of one text model; its series come with the first."""
+        from server.telemetry_text import SeriesTextRecorder, TextSeries
+
+        if self._text is None:
+            self._text = TextSeries()
+            self._families += self._text.families()
+        return SeriesTextRecorder(self._text, model)
+
+    def copy(self) -> CopyRecorder:
+        """The recorder of the copy product; its series come with it."""
+        from server.telemetry_copy import CopySeries
+
+        series = CopySeries()
+        self._families += series.families()
+        return series
 
     def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
         """Where to ask for the engines at each scrape."""

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.copy_telemetry import CopyRecorder, NullCopyRecorder
+from server.text_telemetry import NullTextRecorder, TextRecorder
+
 OK = "ok"  # the outcome of an answered request; every other outcome is the value of a ``Code``
 
 
@@ -79,6 +82,14 @@ class NullTelemetry:
     def batcher(self, model: str, engine: str) -> BatchRecorder:
         """The recorder of one model's batcher."""
         return NullBatchRecorder()
+
+    def text(self, model: str) -> TextRecorder:
+        """The recorder of one text model."""
+        return NullTextRecorder()
+
+    def copy(self) -> CopyRecorder:
+        """The recorder of the copy product."""
+        return NullCopyRecorder()
 
     def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
         """Where to ask for the engines at each scrape."""

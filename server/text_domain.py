@@ -13,6 +13,8 @@ from enum import StrEnum
 
 from server.errors import ServeError
 
+TEXT_TASK = "text_generation"  # of manifests and lists of models
+
 
 class FinishReason(StrEnum):
     """Why a generation ended without an error; the words are OpenAI's."""
@@ -87,6 +89,7 @@ class GenerateRequest:
         tenant: whose it is, for fairness.
         deadline_at_s: when the whole answer is of no use any more.
         first_token_at_s: when the first token is of no use any more.
+        arrived_at_s: when its request arrived, from which its times are counted; None: when it is submitted.
     """
 
     prompt_ids: tuple[int, ...]
@@ -100,6 +103,7 @@ class GenerateRequest:
     tenant: str = ""
     deadline_at_s: float = math.inf
     first_token_at_s: float = math.inf
+    arrived_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,8 @@ class TextModelInfo:
         vocab_size: tokens.
         max_context: tokens of prompt and answer together.
         created_s: Unix time of its publication.
+        counts_tokens: whether its codec's tokens are the model's. If not, the engine is elsewhere, the length of a prompt
+            is not known here, and ``max_tokens`` of ``max_context`` or more means what fits.
     """
 
     name: str
@@ -187,3 +193,4 @@ class TextModelInfo:
     vocab_size: int
     max_context: int
     created_s: int = 0
+    counts_tokens: bool = True

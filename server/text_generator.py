@@ -69,13 +69,11 @@ class Generation(Protocol):
 
 
 class TextGenerator(Protocol):
-    """Writes texts.
+    """Writes texts."""
 
-    Attributes:
-        codec: tokens of its model.
-    """
-
-    codec: TextCodec
+    @property
+    def codec(self) -> TextCodec:
+        """Tokens of the model that new texts begin with; another one after a new version has come."""
 
     def info(self) -> TextModelInfo:
         """What is served."""

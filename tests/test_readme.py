@@ -62,6 +62,19 @@ def test_the_curl_request_is_answered(ports: dict[str, str]) -> None:
     assert all(item["reason"] for item in answer.json()["items"])
 
 
+def test_the_product_copy_request_is_answered(ports: dict[str, str]) -> None:
+    """Also where no text model is published: then by the template, and every claim has its place."""
+    line = next(line for line in SHELL if "/v1/product-copy" in line)
+    words = shlex.split(moved(line, ports))
+
+    answer = httpx.post(words[2], content=words[4], timeout=20)
+
+    assert answer.status_code == 200, answer.text
+    variant = answer.json()["variants"][0]
+    assert "Brimora" in variant["headline"] + variant["description"]
+    assert variant["checks"]
+
+
 @pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"], ids=["http", "grpc"])
 def test_the_python_examples_run(
     code: str, ports: dict[str, str], capsys: pytest.CaptureFixture[str]

@@ -30,6 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .bfloat16 import fast_bfloat16
 from .mix import recall_and_ndcg
 from .popularity import Rows, flatten
 from .sasrec import SasRec, SasRecConfig, left_padded
@@ -361,12 +362,6 @@ def future_targets(
     targets_PF = np.stack([after_BL[:, f : f + length][real] for f in range(reach)], axis=1)
     weights = np.where(targets_PF > 0, training.future_decay ** np.arange(reach), 0.0)
     return targets_PF, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; without that it is slower than float32."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private in torch 2.13
-    return bool(probe()) if probe is not None else False
 
 
 def _batches(

@@ -19,7 +19,10 @@ from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
 
 # A task that is missing here has no limits of its own to keep: it can be listed, and whoever serves it checks
 # them.
-REQUIRED_LIMITS = {"recommendation": ("max_batch", "max_history", "max_k", "max_exclude")}
+REQUIRED_LIMITS = {
+    "recommendation": ("max_batch", "max_history", "max_k", "max_exclude"),
+    "text_generation": ("max_context", "vocab_size", "max_chunk"),
+}
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -74,7 +74,10 @@ class CausalEngine(Protocol):
 
         Raises:
             ValueError: the call does not fit; nothing was computed.
-            RuntimeError: the runtime failed; the slots of this call hold anything from ``write_index`` on.
+            RuntimeError: the runtime failed; the slots of this call hold anything from ``write_index`` on, but numbers.
+
+        A call that fails, or whose logits are not finite, must leave finite keys and values behind: what a mask hides is
+        still multiplied by zero, and zero times NaN is NaN, for every later text in the slot.
         """
 
     def copy(self, source: tuple[int, int], target: tuple[int, int], tokens: int) -> None:

@@ -116,6 +116,11 @@ class Context:
         self.text = ""
         self.trailing = b""
 
+    @property
+    def request_id(self) -> str:
+        """The caller's, or a new one; not of grpc.aio."""
+        return self._call.request_id
+
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """The caller's metadata."""
         return wire.metadata_of(self._call.headers)

@@ -170,3 +170,185 @@ class RecommendBatchResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[RecommendResult]
     def __init__(self, results: _Optional[_Iterable[_Union[RecommendResult, _Mapping]]] = ...) -> None: ...
+
+class ProductAttribute(_message.Message):
+    __slots__ = ("name", "values")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedCompositeFieldContainer[AttributeValue]
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[_Union[AttributeValue, _Mapping]]] = ...) -> None: ...
+
+class ProductRecord(_message.Message):
+    __slots__ = ("title", "brand", "category", "attributes", "price", "currency", "description")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    BRAND_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    brand: str
+    category: str
+    attributes: _containers.RepeatedCompositeFieldContainer[ProductAttribute]
+    price: float
+    currency: str
+    description: str
+    def __init__(self, title: _Optional[str] = ..., brand: _Optional[str] = ..., category: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[ProductAttribute, _Mapping]]] = ..., price: _Optional[float] = ..., currency: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+
+class ProductCopyRequest(_message.Message):
+    __slots__ = ("product", "channel", "language", "tone", "audience", "keywords", "variants", "max_words", "seed", "fresh", "deadline_ms")
+    PRODUCT_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TONE_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    KEYWORDS_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WORDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    product: ProductRecord
+    channel: str
+    language: str
+    tone: str
+    audience: str
+    keywords: _containers.RepeatedScalarFieldContainer[str]
+    variants: int
+    max_words: int
+    seed: int
+    fresh: bool
+    deadline_ms: float
+    def __init__(self, product: _Optional[_Union[ProductRecord, _Mapping]] = ..., channel: _Optional[str] = ..., language: _Optional[str] = ..., tone: _Optional[str] = ..., audience: _Optional[str] = ..., keywords: _Optional[_Iterable[str]] = ..., variants: _Optional[int] = ..., max_words: _Optional[int] = ..., seed: _Optional[int] = ..., fresh: _Optional[bool] = ..., deadline_ms: _Optional[float] = ...) -> None: ...
+
+class CopyClaim(_message.Message):
+    __slots__ = ("kind", "text", "part", "start", "end", "source", "quote")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    part: str
+    start: int
+    end: int
+    source: str
+    quote: str
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., part: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., source: _Optional[str] = ..., quote: _Optional[str] = ...) -> None: ...
+
+class RefusedClaim(_message.Message):
+    __slots__ = ("kind", "text", "why")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    why: str
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class CopyChecks(_message.Message):
+    __slots__ = ("claims", "refused", "keywords_missing", "effort")
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    KEYWORDS_MISSING_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
+    claims: _containers.RepeatedCompositeFieldContainer[CopyClaim]
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedClaim]
+    keywords_missing: _containers.RepeatedScalarFieldContainer[str]
+    effort: str
+    def __init__(self, claims: _Optional[_Iterable[_Union[CopyClaim, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[RefusedClaim, _Mapping]]] = ..., keywords_missing: _Optional[_Iterable[str]] = ..., effort: _Optional[str] = ...) -> None: ...
+
+class CopyVariant(_message.Message):
+    __slots__ = ("headline", "description", "bullets", "checks", "served_by")
+    HEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    BULLETS_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    headline: str
+    description: str
+    bullets: _containers.RepeatedScalarFieldContainer[str]
+    checks: CopyChecks
+    served_by: str
+    def __init__(self, headline: _Optional[str] = ..., description: _Optional[str] = ..., bullets: _Optional[_Iterable[str]] = ..., checks: _Optional[_Union[CopyChecks, _Mapping]] = ..., served_by: _Optional[str] = ...) -> None: ...
+
+class CopyUsage(_message.Message):
+    __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
+
+class CopyTimings(_message.Message):
+    __slots__ = ("queue_ms", "engine_ms", "check_ms", "total_ms")
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_MS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    queue_ms: float
+    engine_ms: float
+    check_ms: float
+    total_ms: float
+    def __init__(self, queue_ms: _Optional[float] = ..., engine_ms: _Optional[float] = ..., check_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
+
+class ProductCopyEnd(_message.Message):
+    __slots__ = ("served_by", "model", "usage", "timings_ms", "fallback_reason")
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
+    served_by: str
+    model: Model
+    usage: CopyUsage
+    timings_ms: CopyTimings
+    fallback_reason: str
+    def __init__(self, served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., usage: _Optional[_Union[CopyUsage, _Mapping]] = ..., timings_ms: _Optional[_Union[CopyTimings, _Mapping]] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
+
+class ProductCopyResponse(_message.Message):
+    __slots__ = ("variants", "end")
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    variants: _containers.RepeatedCompositeFieldContainer[CopyVariant]
+    end: ProductCopyEnd
+    def __init__(self, variants: _Optional[_Iterable[_Union[CopyVariant, _Mapping]]] = ..., end: _Optional[_Union[ProductCopyEnd, _Mapping]] = ...) -> None: ...
+
+class CopyPart(_message.Message):
+    __slots__ = ("variant", "name", "text", "claims")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    variant: int
+    name: str
+    text: str
+    claims: _containers.RepeatedCompositeFieldContainer[CopyClaim]
+    def __init__(self, variant: _Optional[int] = ..., name: _Optional[str] = ..., text: _Optional[str] = ..., claims: _Optional[_Iterable[_Union[CopyClaim, _Mapping]]] = ...) -> None: ...
+
+class CopyVariantChecked(_message.Message):
+    __slots__ = ("variant", "checks", "served_by")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    variant: int
+    checks: CopyChecks
+    served_by: str
+    def __init__(self, variant: _Optional[int] = ..., checks: _Optional[_Union[CopyChecks, _Mapping]] = ..., served_by: _Optional[str] = ...) -> None: ...
+
+class ProductCopyEvent(_message.Message):
+    __slots__ = ("part", "checked", "end")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    part: CopyPart
+    checked: CopyVariantChecked
+    end: ProductCopyEnd
+    def __init__(self, part: _Optional[_Union[CopyPart, _Mapping]] = ..., checked: _Optional[_Union[CopyVariantChecked, _Mapping]] = ..., end: _Optional[_Union[ProductCopyEnd, _Mapping]] = ...) -> None: ...

@@ -140,3 +140,124 @@ class Recommendations:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ProductCopyStub:
+    """Copy for a product page, an ad, an e-mail ...: every claim in it stands in the record that came with the request.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Write = channel.unary_unary(
+                '/vitrine.v1.ProductCopy/Write',
+                request_serializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.SerializeToString,
+                response_deserializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyResponse.FromString,
+                _registered_method=True)
+        self.WriteStream = channel.unary_stream(
+                '/vitrine.v1.ProductCopy/WriteStream',
+                request_serializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.SerializeToString,
+                response_deserializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyEvent.FromString,
+                _registered_method=True)
+
+
+class ProductCopyServicer:
+    """Copy for a product page, an ad, an e-mail ...: every claim in it stands in the record that came with the request.
+    """
+
+    def Write(self, request, context):
+        """All of it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteStream(self, request, context):
+        """A part at a time, each once it is checked: parts and checks of each variant, then one end. A call that fails after
+        its first event ends with the error's status and without an end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ProductCopyServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Write': grpc.unary_unary_rpc_method_handler(
+                    servicer.Write,
+                    request_deserializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.FromString,
+                    response_serializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyResponse.SerializeToString,
+            ),
+            'WriteStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.WriteStream,
+                    request_deserializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.FromString,
+                    response_serializer=server_dot_grpc__api_dot_vitrine__pb2.ProductCopyEvent.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'vitrine.v1.ProductCopy', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('vitrine.v1.ProductCopy', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ProductCopy:
+    """Copy for a product page, an ad, an e-mail ...: every claim in it stands in the record that came with the request.
+    """
+
+    @staticmethod
+    def Write(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vitrine.v1.ProductCopy/Write',
+            server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.SerializeToString,
+            server_dot_grpc__api_dot_vitrine__pb2.ProductCopyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vitrine.v1.ProductCopy/WriteStream',
+            server_dot_grpc__api_dot_vitrine__pb2.ProductCopyRequest.SerializeToString,
+            server_dot_grpc__api_dot_vitrine__pb2.ProductCopyEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -56,4 +56,8 @@ class Exchange:
         extra = b"" if wait is None else b"retry-after: %b\r\n" % wait
         if status == 401:
             extra += b"www-authenticate: Bearer\r\n"
-        self.reply(status, encode(ErrorBody(error_detail(error, self.request_id))), extra)
+        self.reply(status, self.error_body(error), extra)
+
+    def error_body(self, error: ServeError) -> bytes:
+        """The body that says what went wrong."""
+        return encode(ErrorBody(error_detail(error, self.request_id)))

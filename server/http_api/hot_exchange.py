@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from server.errors import ServeError
 from server.http_api.exchange import Exchange
+from server.http_api.openai.errors import error_body
 from server.http_api.recommend import Cancellable, Endpoint
 
 if TYPE_CHECKING:
@@ -98,3 +100,7 @@ class Refusal(HotExchange):
     def send(self, status: int, extra: bytes, body: bytes) -> None:
         """With the status of its own, if it has one."""
         super().send(self._status or status, extra, body)
+
+    def error_body(self, error: ServeError) -> bytes:
+        """In the form that callers of this path expect."""
+        return error_body(self.protocol.url, error, self.request_id)

@@ -90,13 +90,22 @@ def model_out(info: ModelInfo, limits: dict[str, int]) -> ModelEntry:
     )
 
 
-def document(version: str, sample_ids: tuple[str, ...], keys_required: bool) -> dict[str, Any]:
+def document(
+    version: str,
+    sample_ids: tuple[str, ...] | None,
+    keys_required: bool,
+    *,
+    text_model: str | None = None,
+    product_copy: bool = False,
+) -> dict[str, Any]:
     """The whole document.
 
     Args:
         version: of the server.
-        sample_ids: ids of the served catalogue, so that the example can be sent as it is.
+        sample_ids: ids of the served catalogue, so that the example can be sent as it is; None: no recommender.
         keys_required: whether calls need a key.
+        text_model: name of the text model, so that its examples can be sent too; None: there is none.
+        product_copy: whether it is served.
     """
     structs = (RecommendIn, EventIn, FiltersIn, RecommendOut, ErrorBody, ModelList)
     _, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
@@ -153,10 +162,24 @@ def document(version: str, sample_ids: tuple[str, ...], keys_required: bool) -> 
     }
     out: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Vitrine", "version": version, "description": "Recommendations for online shops."},
+        "info": {
+            "title": "Vitrine",
+            "version": version,
+            "description": "Recommendations and texts for online shops.",
+        },
         "paths": paths,
         "components": {"schemas": components},
     }
+    if sample_ids is None:
+        del paths["/v1/recommendations"], paths["/v1/recommendations/batch"]
+    if text_model is not None:
+        from server.http_api.openai.document import add_text
+
+        add_text(paths, components, text_model, MEANING)
+    if product_copy:
+        from server.http_api.product_copy.document import add_copy
+
+        add_copy(paths, components, MEANING)
     if keys_required:
         components_out = out["components"]
         components_out["securitySchemes"] = {

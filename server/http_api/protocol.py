@@ -64,6 +64,7 @@ class VitrineProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client is there."""
         super().connection_made(transport)
+        self.url = b""
         self.head_bytes = 0
         self.in_head = False
         self.discarding_until_s: float | None = None

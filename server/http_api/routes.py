@@ -5,23 +5,42 @@ It is imported late (see ``site.py``), so nothing that the hot path needs may li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from server.errors import NotFound, ServeError
-from server.http_api.asgi import HotAsgi
+from server.domain import ModelInfo
+from server.errors import InvalidRequest, NotFound, ServeError
+from server.http_api.asgi import HotAsgi, Receive, Send
 from server.http_api.docs_page import PAGE
-from server.http_api.openapi import ModelList, document, model_out
+from server.http_api.openai.errors import error_body
+from server.http_api.openapi import ModelEntry, ModelList, document, model_out
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
-from server.http_api.status import STATUS, ErrorBody, ErrorDetail, error_detail
+from server.http_api.status import STATUS
 from server.request_ids import new_request_id
 from server.service import Service
+from server.text_domain import TEXT_TASK
+
+if TYPE_CHECKING:
+    from server.http_api.openai.endpoint import TextEndpoint
+
+
+class Paths(Protocol):
+    """A product's endpoint."""
+
+    @property
+    def paths(self) -> Sequence[tuple[str, Sequence[str]]]:
+        """Where it is, with the methods there."""
+        ...
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, by ASGI."""
+        ...
 
 
 def build(
@@ -32,6 +51,8 @@ def build(
     max_body_bytes: int,
     version: str,
     keys_required: bool,
+    text: tuple[Sequence[TextEndpoint], dict[str, int]] = ((), {}),
+    more: Sequence[Paths] = (),
 ) -> FastAPI:
     """Build the application.
 
@@ -42,6 +63,8 @@ def build(
         max_body_bytes: body limit of the hot endpoints.
         version: of the server.
         keys_required: whether the document says that calls need a key.
+        text: the text endpoints, and the server's limits of texts.
+        more: further products, as ASGI applications.
     """
     app = FastAPI(title="Vitrine", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a path that is nearly right is told so, not sent elsewhere
@@ -50,26 +73,40 @@ def build(
         app.router.routes.append(
             Route(endpoint.path.decode(), hot, methods=["POST"], include_in_schema=False)
         )
-    paths = [endpoint.path.decode() for endpoint in endpoints]
+    writers, text_limits = text
+    for writer in writers:
+        app.router.routes.append(Route(writer.path, writer, methods=["POST"], include_in_schema=False))
+    paths = [endpoint.path.decode() for endpoint in endpoints] + [writer.path for writer in writers]
+    for product in more:
+        for path, methods in product.paths:
+            app.router.routes.append(Route(path, product, methods=list(methods), include_in_schema=False))
+            paths.append(path)
     paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
+
+    def listed(info: ModelInfo) -> ModelEntry:
+        return model_out(info, text_limits if info.task == TEXT_TASK else limits)
 
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return _json(200, ModelList("list", [model_out(info, limits) for info in service.models()]))
+        return _json(200, ModelList("list", [listed(info) for info in service.models()]))
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")  # names of models elsewhere may hold a slash
     async def get_model(name: str) -> Response:
         infos = service.models()
         for info in infos:
             if info.name == name:
-                return _json(200, model_out(info, limits))
+                return _json(200, listed(info))
         known = ", ".join(info.name for info in infos)
         raise NotFound(f"there is no model {name[:100]!r} here; there are {known}", field="name")
 
     @app.get("/openapi.json")
     async def openapi() -> Response:
-        samples = service.models()[0].sample_ids
-        return _json(200, document(version, samples, keys_required))
+        models = service.models()
+        samples = next((info.sample_ids for info in models if info.task != TEXT_TASK), None)
+        written = next((info.name for info in models if info.task == TEXT_TASK), None)
+        return _json(
+            200, document(version, samples, keys_required, text_model=written, product_copy=bool(more))
+        )
 
     @app.get("/docs")
     async def docs() -> HTMLResponse:
@@ -78,9 +115,8 @@ def build(
     @app.exception_handler(ServeError)
     async def on_serve_error(request: Request, error: ServeError) -> Response:
         request_id = new_request_id()
-        return _json(
-            STATUS[error.code], ErrorBody(error_detail(error, request_id)), {"x-request-id": request_id}
-        )
+        body = error_body(request.url.path, error, request_id)
+        return Response(body, STATUS[error.code], {"x-request-id": request_id}, media_type="application/json")
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -97,13 +133,16 @@ def build(
             if allow
             else str(error.detail)
         )
-        detail = ErrorDetail("invalid_argument", message, "method", allow or None, request_id)
-        return _json(
-            error.status_code, ErrorBody(detail), {"x-request-id": request_id, **(error.headers or {})}
+        refusal = InvalidRequest(message, field="method", limit=allow or None)
+        return Response(
+            error_body(request.url.path, refusal, request_id),
+            error.status_code,
+            {"x-request-id": request_id, **(error.headers or {})},
+            media_type="application/json",
         )
 
     return app
 
 
-def _json(status: int, body: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(encode(body), status, headers, media_type="application/json")
+def _json(status: int, body: object) -> Response:
+    return Response(encode(body), status, media_type="application/json")

@@ -13,8 +13,9 @@ from typing import Any
 from server.errors import ServeError
 from server.heartbeat import Heartbeat
 from server.http_api.asgi import Receive, Send
+from server.http_api.openai.errors import error_body
 from server.http_api.schemas import encode
-from server.http_api.status import STATUS, ErrorBody, error_detail
+from server.http_api.status import STATUS
 from server.keys import Keys
 from server.request_ids import new_request_id
 from server.service import Service
@@ -51,7 +52,7 @@ class Site:
             self._keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
         except ServeError as error:
             self._service.telemetry.rejected(error.code.value)
-            await send_error(send, error, headers)
+            await send_error(send, error, path)
             return
         app = await asyncio.shield(self.begin_loading())
         await app(scope, receive, send)
@@ -88,10 +89,10 @@ async def send_json(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_error(send: Send, error: ServeError, headers: dict[bytes, bytes]) -> None:
-    """The error body by ASGI."""
+async def send_error(send: Send, error: ServeError, path: str) -> None:
+    """The error body by ASGI, in the form that callers of this path expect."""
     request_id = new_request_id()
     extra: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", request_id.encode()),)
     if STATUS[error.code] == 401:
         extra += ((b"www-authenticate", b"Bearer"),)
-    await send_json(send, STATUS[error.code], encode(ErrorBody(error_detail(error, request_id))), extra)
+    await send_json(send, STATUS[error.code], error_body(path, error, request_id), extra)

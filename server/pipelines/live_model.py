@@ -22,6 +22,7 @@ from server.artifacts.repository import current_version, model_names, open_versi
 from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
 from server.pipelines.loading import TASK, LoadedModel, load_model
+from server.pipelines.no_recommender import NothingPublished
 from server.telemetry_interface import BatchRecorder
 
 log = logging.getLogger("vitrine.model")
@@ -214,7 +215,7 @@ def _only_model(repository: Path) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise ArtifactError(
+        raise NothingPublished(
             f"{repository}: no recommender is published there; build one with "
             "`python -m build_engines run build_engines/recipes/sample_shop.toml`"
         )

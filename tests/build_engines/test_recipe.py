@@ -11,6 +11,7 @@ from build_engines.errors import RecipeError
 from build_engines.pipeline import train_part, verify_part
 from build_engines.recipe import RECIPES, load_recipe
 from build_engines.recipe_parts import NetworkPart, TrainPart
+from build_engines.text.recipe import is_text_recipe, load_text_recipe
 
 MINIMAL = '[model]\nname = "shop"\n[data]\nlog = "clicks.csv"\n'
 
@@ -34,7 +35,9 @@ def test_a_few_lines_are_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
     """A stranger's first command does not fail on a typing error of ours."""
-    assert load_recipe(Path(name)).model.name
+    load = load_text_recipe if is_text_recipe(Path(name)) else load_recipe
+
+    assert load(Path(name)).model.name
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,9 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -
 
 def test_a_file_that_is_not_there_lists_what_comes_along(tmp_path: Path) -> None:
     """A wrong name shows the right ones; a file of another encoding is said to be one."""
-    with pytest.raises(RecipeError, match="comes with the builder: beauty, bench_50k, sample_shop"):
+    with pytest.raises(
+        RecipeError, match="comes with the builder: beauty, bench_50k, sample_copy, sample_shop"
+    ):
         load_recipe(Path("sample_shp"))
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     with pytest.raises(RecipeError, match="is not UTF-8"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from build_engines import pipeline
+from build_engines.text import line
 
 ROOT = Path(__file__).parents[2]
 ENTRY = {
@@ -18,6 +19,10 @@ ENTRY = {
     "export": "build_engines.graph_stages",
     "compile": "build_engines.graph_stages",
     "verify": "build_engines.verify",
+    "text-load": "build_engines.text.load",
+    "finetune": "build_engines.text.finetune",
+    "package": "build_engines.text.package",
+    "text-verify": "build_engines.text.verify",
 }
 # The frame that stages hang in: what they say, and what shape records have. The values that a recipe part holds are in
 # the key themselves.
@@ -28,7 +33,13 @@ FRAME = {
     ),
     *(f"build_engines.{name}" for name in ("states", "fingerprint", "hardware")),
     *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
-    *("server.domain", "server.errors"),
+    *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
+    "build_engines.models.causal.options",
+    *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
+}
+CODEC = {
+    f"server.encoding.{name}"
+    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox")
 }
 # Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
 RAW = {
@@ -56,6 +67,11 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     "export": RAW | COMPILING | SPLIT | {"build_engines.evaluation.metrics"},
     "compile": RAW | SPLIT | TRAINING | {"build_engines.shop_files", "build_engines.trained_files"},
     "verify": RAW,
+    # Recipe parts and records are typed by the recommender's; pairs are tokens by then.
+    "text-load": TRAINING,
+    "finetune": RAW | SPLIT | TRAINING | CODEC,
+    "package": RAW | SPLIT | TRAINING,
+    "text-verify": RAW | SPLIT | TRAINING,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,
@@ -64,6 +80,10 @@ STAGES: list[Any] = [
     pipeline.EXPORT,
     pipeline.COMPILE,
     pipeline.VERIFY,
+    line.LOAD,
+    line.FINETUNE,
+    line.PACKAGE,
+    line.VERIFY,
 ]
 
 

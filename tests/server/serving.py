@@ -78,7 +78,14 @@ def post(body: object, path: str = "/v1/recommendations", *headers: str) -> byte
 async def serving(fake: FakeRecommender | None = None, **overrides: Any) -> AsyncIterator[Serving]:
     """Run a server until the block ends."""
     fake = fake or FakeRecommender()
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "drain_s": 2.0, "grpc": False}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "drain_s": 2.0,
+        "grpc": False,
+        "text_engine": "off",
+    }
     settings = Settings.from_env({}, **{**ports, **overrides})
     app = Application(settings, lambda *_: fake)
     await app.start()

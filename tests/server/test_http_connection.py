@@ -96,7 +96,7 @@ async def test_who_leaves_with_requests_in_line_takes_all_of_them_along() -> Non
 
 async def test_who_does_not_read_its_answers_is_not_asked_for_more_requests() -> None:
     """Back-pressure: of 200 requests for large answers only a few are worked on until the client reads; then all are."""
-    async with serving(max_in_flight=4096, write_timeout_s=15.0, target_wait_ms=10_000) as server:
+    async with serving(max_in_flight=4096, write_timeout_s=15.0, target_wait_ms=0) as server:
         greedy = await server.connect()
         transport: Any = greedy.writer.transport
         transport.pause_reading()
@@ -112,8 +112,7 @@ async def test_who_does_not_read_its_answers_is_not_asked_for_more_requests() ->
         assert len(server.fake.seen) < 100 * 64
         transport.resume_reading()
         for _ in range(200):
-            status, _, body = await greedy.answer()
-            assert status == 200, body
+            assert (await greedy.answer())[0] == 200
 
 
 async def test_a_request_may_come_in_pieces() -> None:

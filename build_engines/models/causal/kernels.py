@@ -1,0 +1,125 @@
+"""Run a packaged graph once as the server does, and look at which kernels ran: every silent fallback shows there.
+
+Profiled and not read from the optimized graph: writing that one would write all weights once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from build_engines.errors import BuildError
+from build_engines.models.causal.architecture import Architecture
+from build_engines.models.causal.graph import matrix_count
+from build_engines.models.causal.options import Variant
+from server.engines.onnxruntime_causal import INT4_ACCURACY
+
+# By variant: the kernels that its products must run as.
+PRODUCTS: dict[Variant, tuple[str, ...]] = {
+    "fp32": ("MatMul", "FusedMatMul"),
+    "int4": ("MatMulNBits",),
+    "int8": ("MatMulIntegerToFloat", "QLinearMatMul"),
+}
+NOT_IN_PLACE = "in-place"  # of the runtime's warning when a cache is copied
+CAPACITY = 16
+
+
+def check_kernels(graph: Path, arch: Architecture, variant: Variant) -> dict[str, int]:
+    """Compute one token and count what ran.
+
+    Returns:
+        Node counts by operator.
+
+    Raises:
+        BuildError: the runtime refuses the graph, copies the cache, gives no finite logits, or fell back to other
+            kernels; says which.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with _standard_error(Path(folder) / "stderr") as said:
+                counts, finite = _profile(graph, arch, Path(folder))
+        except Exception as error:  # onnxruntime has no common base for its errors
+            raise BuildError(f"{graph}: ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
+    if NOT_IN_PLACE in said[0]:
+        raise BuildError(f"{graph}: ONNX Runtime {ort.__version__} copies the cache: {said[0].strip()[:500]}")
+    if not finite:
+        raise BuildError(
+            f"{graph}: the logits of token 0 are not finite; the checkpoint's weights are broken"
+        )
+    _expect(graph, counts, ("Attention",), arch.layers)
+    _expect(graph, counts, ("TensorScatter",), 2 * arch.layers)
+    _expect(graph, counts, PRODUCTS[variant], matrix_count(arch))
+    return dict(sorted(counts.items()))
+
+
+def _profile(graph: Path, arch: Architecture, folder: Path) -> tuple[Counter[str], bool]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 2  # the cache's copy is a warning
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", INT4_ACCURACY)
+    # Packed copies of weights are for speed; without them the weights stay in the mapped file.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    fed = {
+        "input_ids": np.zeros((1, 1), np.int64),
+        "write_index": np.zeros(1, np.int64),
+        "n_new": np.ones(1, np.int64),
+    }
+    logits = np.empty((1, arch.vocab_size), np.float32)
+    caches: list[Any] = []
+    for name, array in fed.items():
+        binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+    for index in range(arch.layers):
+        for part in "kv":
+            cache = np.zeros((1, arch.kv_heads, CAPACITY, arch.head_dim), np.float32)
+            caches.append(cache)
+            binding.bind_input(f"past.{index}.{part}", "cpu", 0, np.float32, cache.shape, cache.ctypes.data)
+            binding.bind_output(
+                f"present.{index}.{part}", "cpu", 0, np.float32, cache.shape, cache.ctypes.data
+            )
+    binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+    session.run_with_iobinding(binding)
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ran = (event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time"))
+    return Counter(ran), bool(np.isfinite(logits).all())
+
+
+@contextmanager
+def _standard_error(path: Path) -> Iterator[list[str]]:
+    """Take what native code writes to standard error meanwhile; the list holds it afterwards."""
+    said: list[str] = [""]
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with path.open("w+b") as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield said
+            finally:
+                os.dup2(kept, 2)
+                file.seek(0)
+                said[0] = file.read().decode("utf-8", "replace")
+    finally:
+        os.close(kept)
+
+
+def _expect(graph: Path, counts: Mapping[str, int], kinds: Sequence[str], wanted: int) -> None:
+    have = sum(counts.get(kind, 0) for kind in kinds)
+    if have != wanted:
+        raise BuildError(
+            f"{graph}: {have} {' or '.join(kinds)} ran, must be {wanted}: ONNX Runtime {ort.__version__} fell back "
+            f"silently; what ran is {dict(sorted(counts.items()))}"
+        )

@@ -1,0 +1,221 @@
+"""The one door of this room: a checkpoint folder in, a served folder (graph and weights) or a TensorRT plan out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from build_engines.errors import BuildError, TargetError
+from build_engines.models.causal.architecture import Architecture, read_architecture
+from build_engines.models.causal.checkpoint import Checkpoint
+from build_engines.models.causal.graph import GraphForm, build_graph
+from build_engines.models.causal.kernels import check_kernels
+from build_engines.models.causal.layout import check_tensors
+from build_engines.models.causal.matrices import Folding
+from build_engines.models.causal.options import Ids, TextOptions
+from build_engines.models.causal.rounding import BLOCK
+from build_engines.models.causal.store import WEIGHTS_FILE, WeightFile
+from build_engines.onnx_writer import OPSET
+from build_engines.targets.onnxruntime_cpu import shift_zero_points
+from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
+from server.artifacts.manifest import TensorInfo
+from server.engines.onnxruntime_causal import MAX_CONTEXT
+
+GRAPH_FILE = "model.onnx"
+CHECKPOINT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+LARGEST_PROTO = 2_000_000_000  # bytes that a parser takes in one message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPackage:
+    """What ``package_text`` wrote.
+
+    Attributes:
+        graph: path of the graph inside the folder.
+        files: size in bytes by path inside the folder, graph and weights.
+        inputs, outputs: tensors of the graph, as the manifest lists them.
+        limits: "max_context", "vocab_size", "max_chunk".
+        precision: of the matrices, for the manifest's target.
+        kernels: node counts by operator after the runtime's own optimization.
+        eos_ids: tokens that end a text.
+    """
+
+    graph: str
+    files: dict[str, int]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    limits: dict[str, int]
+    precision: str
+    kernels: dict[str, int]
+    eos_ids: tuple[int, ...]
+
+
+def package_text(
+    checkpoint: Path, folder: Path, *, options: TextOptions, calibration: Sequence[Ids] = ()
+) -> TextPackage:
+    """Write ``model.onnx`` and its weights for ONNX Runtime, and check the kernels it loads with.
+
+    Args:
+        checkpoint: a folder in Hugging Face form (config.json, safetensors).
+        folder: where to write; made if missing. Tokenizer and configuration files are the caller's to copy
+            (``CHECKPOINT_FILES``).
+        options: what to write.
+        calibration: batches of token ids ``[B, T]`` (int64, no padding) that the gate never sees; "int8" and ``awq``
+            need at least one.
+
+    Raises:
+        BuildError: the checkpoint is broken or not supported (names file, tensor or field), or the runtime fell back.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arch, proto = _write(checkpoint, folder, options, calibration, capacity=None)
+    shift_zero_points(proto.graph)
+    graph = folder / GRAPH_FILE
+    graph.write_bytes(proto.SerializeToString())
+    _check_graph(graph, proto)
+    kernels = check_kernels(graph, arch, options.variant)
+    return TextPackage(
+        graph=GRAPH_FILE,
+        files={name: (folder / name).stat().st_size for name in (GRAPH_FILE, WEIGHTS_FILE)},
+        inputs=_tensors(proto.graph.input),
+        outputs=_tensors(proto.graph.output),
+        limits={
+            "max_context": options.max_context,
+            "vocab_size": arch.vocab_size,
+            "max_chunk": options.max_chunk,
+        },
+        precision=options.variant,
+        kernels=kernels,
+        eos_ids=arch.eos_ids,
+    )
+
+
+def compile_plan(
+    checkpoint: Path,
+    *,
+    kind: str,
+    capability: str | None,
+    options: TextOptions,
+    max_batch: int,
+    calibration: Sequence[Ids] = (),
+) -> bytes:
+    """Build a TensorRT plan of the same graph, its KV length fixed at ``options.max_context``.
+
+    Args:
+        checkpoint: as ``package_text``.
+        kind: "tensorrt_rtx" or "tensorrt".
+        capability: as ``build_plan`` takes it.
+        options: what to write.
+        max_batch: largest batch of the profile.
+        calibration: as ``package_text``.
+
+    Raises:
+        BuildError: as ``package_text``.
+        TargetError: the target's libraries are missing or it refuses the graph.
+    """
+    if max_batch < 1:
+        raise BuildError(f"max_batch {max_batch}: must be at least 1")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arch, proto = _write(checkpoint, folder, options, calibration, capacity=options.max_context)
+        size = (folder / WEIGHTS_FILE).stat().st_size
+        if size > LARGEST_PROTO:
+            raise BuildError(
+                f"{checkpoint}: {options.variant} weights are {size} bytes, TensorRT's parser takes {LARGEST_PROTO} from "
+                "memory; choose int8 or int4"
+            )
+        onnx.load_external_data_for_model(proto, str(folder))
+        model_bytes = proto.SerializeToString()
+    del proto
+    try:
+        return build_plan(
+            kind,
+            model_bytes,
+            _profile(arch, options, max_batch),
+            attention=arch.layers,
+            capability=capability,
+        )
+    except (TensorRTUnavailable, PlanRefused) as error:
+        raise TargetError(f"{checkpoint}: {error}") from error
+
+
+def _write(
+    checkpoint: Path, folder: Path, options: TextOptions, calibration: Sequence[Ids], *, capacity: int | None
+) -> tuple[Architecture, onnx.ModelProto]:
+    arch = read_architecture(checkpoint)
+    _check_options(checkpoint, arch, options)
+    with Checkpoint(checkpoint) as tensors, WeightFile(folder) as store:
+        check_tensors(arch, tensors)
+        folding = _calibrate(arch, tensors, options, calibration)
+        form = GraphForm(variant=options.variant, max_context=options.max_context, capacity=capacity)
+        model = build_graph(arch, tensors, store, form, folding)
+    model.metadata_props[MAX_CONTEXT] = str(options.max_context)
+    proto = ir.to_proto(model)
+    return arch, proto
+
+
+def _calibrate(
+    arch: Architecture, tensors: Checkpoint, options: TextOptions, calibration: Sequence[Ids]
+) -> Folding:
+    if options.variant != "int8" and not options.awq:
+        return Folding()
+    # Here and not above: torch is only wanted where something is calibrated.
+    from build_engines.models.causal.calibrate import calibrate
+
+    return calibrate(tensors.folder, arch, tensors, options, calibration)
+
+
+def _check_options(checkpoint: Path, arch: Architecture, options: TextOptions) -> None:
+    if options.max_context > arch.max_positions:
+        raise BuildError(
+            f"max_context {options.max_context}: {checkpoint / 'config.json'} says max_position_embeddings = "
+            f"{arch.max_positions}; give at most that"
+        )
+    if options.variant == "int4":
+        sizes = {
+            "hidden_size": arch.dim,
+            "intermediate_size": arch.hidden,
+            "num_attention_heads * head_dim": arch.heads * arch.head_dim,
+        }
+        for name, size in sizes.items():
+            if size % BLOCK:
+                raise BuildError(
+                    f"{checkpoint / 'config.json'}: {name} = {size}: int4 needs a multiple of {BLOCK}; choose int8 or fp32"
+                )
+
+
+def _check_graph(graph: Path, proto: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(str(graph), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BuildError(f"{graph}: the ONNX checker refuses the graph: {error}") from error
+    imports = {entry.domain: entry.version for entry in proto.opset_import}
+    if imports != {"": OPSET}:
+        raise BuildError(f"{graph}: opsets {imports}, must be ai.onnx {OPSET} and nothing else")
+
+
+def _tensors(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(
+            name=value.name,
+            dtype=onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            shape=tuple(one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim),
+        )
+        for value in values
+    )
+
+
+def _profile(arch: Architecture, options: TextOptions, max_batch: int) -> dict[str, Range]:
+    def rows(*rest: int) -> Range:
+        return Range(low=(1, *rest), usual=(max_batch, *rest), high=(max_batch, *rest))
+
+    cache = rows(arch.kv_heads, options.max_context, arch.head_dim)
+    ids = Range(low=(1, 1), usual=(max_batch, 1), high=(max_batch, options.max_chunk))
+    profile = {"input_ids": ids, "write_index": rows(), "n_new": rows()}
+    for index in range(arch.layers):
+        profile[f"past.{index}.k"] = profile[f"past.{index}.v"] = cache
+    return profile

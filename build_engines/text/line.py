@@ -1,0 +1,189 @@
+"""The text line, strung together; see ``build_engines.pipeline`` for the recommender's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from build_engines.errors import GateRefused
+from build_engines.stage import In, Out, Part, Record, Stage, Work
+from build_engines.stage_names import TEXT_STAGES
+from build_engines.states import Start
+from build_engines.text.load import run as run_load
+from build_engines.text.load import sources
+from build_engines.text.recipe import TextRecipe
+from build_engines.text.recipe_parts import LoadTextPart, PackagePart, VerifyTextPart
+from build_engines.text.records import FinetuneRecord, PackageRecord, TextLoadRecord, TextVerifyRecord
+from build_engines.text.states import Packaged, TextLoaded, TextPublished, TextVerified, Tuned
+from build_engines.text.tuning_parts import TuningConfig
+from build_engines.workspace import Workspace
+from server.artifacts.releases import Releases
+
+_PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
+_CODEC = ("build_engines.data.errors", "server.encoding")
+_LEARNING = ("build_engines.text.finetune", "build_engines.text.tuning", "build_engines.text.batches")
+
+
+def _finetune(loaded: TextLoaded, part: TuningConfig | None, work: Work) -> FinetuneRecord:
+    if part is None:  # nothing to learn: torch need not be imported for that
+        return FinetuneRecord(
+            checkpoint=loaded.record.checkpoint, method="none", notes=("served as it came",)
+        )
+    from build_engines.text import finetune
+
+    return finetune.run(loaded, part, work)
+
+
+def _package(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:
+    from build_engines.text import package
+
+    return package.run(tuned, part, work)
+
+
+def _verify(packaged: Packaged, part: VerifyTextPart, work: Work) -> TextVerifyRecord:
+    from build_engines.text import verify
+
+    return verify.run(packaged, part, work)
+
+
+LOAD: Stage[Start, LoadTextPart, TextLoadRecord, TextLoaded] = Stage(
+    name="text-load",
+    run=run_load,
+    record=TextLoadRecord,
+    state=lambda start, output, record: TextLoaded(output=output, record=record),
+    code=(
+        *_PAIRS,
+        *_CODEC,
+        *(f"build_engines.text.{name}" for name in ("load", "pair_files", "sample_pairs")),
+        "build_engines.data",
+        "server.copy_domain",
+        "server.pipelines.product_copy.prompt",
+    ),
+    packages=("tokenizers", "jinja2", "numpy"),
+    inputs=sources,
+)
+FINETUNE: Stage[TextLoaded, TuningConfig | None, FinetuneRecord, Tuned] = Stage(
+    name="finetune",
+    run=_finetune,
+    record=FinetuneRecord,
+    state=lambda loaded, output, record: Tuned(loaded=loaded, output=output, record=record),
+    code=(*_PAIRS, *_LEARNING, "build_engines.text.line", "build_engines.models.bfloat16"),
+    packages=("torch", "transformers", "peft", "safetensors"),
+)
+PACKAGE: Stage[Tuned, PackagePart, PackageRecord, Packaged] = Stage(
+    name="package",
+    run=_package,
+    record=PackageRecord,
+    state=lambda tuned, output, record: Packaged(tuned=tuned, output=output, record=record),
+    code=(
+        *_PAIRS,
+        "build_engines.text.package",
+        "build_engines.models.causal",
+        "build_engines.onnx_writer",
+        "build_engines.targets",
+        "server.engines",
+    ),
+    packages=("onnxruntime", "onnx", "onnx-ir", "numpy"),
+)
+VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
+    name="text-verify",
+    run=_verify,
+    record=TextVerifyRecord,
+    state=lambda packaged, output, record: TextVerified(packaged=packaged, output=output, record=record),
+    code=(
+        *_PAIRS,
+        *_LEARNING,
+        *(
+            f"build_engines.text.{name}"
+            for name in ("verify", "evidence", "scoring", "reference", "checkpoint")
+        ),
+        "build_engines.speed",
+        "build_engines.models.bfloat16",
+        *_CODEC,
+        "server.engines",
+        "server.artifacts",
+        "server.pipelines.text_golden",
+    ),
+    packages=("onnxruntime", "transformers", "torch", "numpy"),
+)
+
+
+def covers(first: str | None, stage: str) -> bool:
+    """Whether ``--from first`` makes this stage run in any case."""
+    return first is not None and TEXT_STAGES.index(stage) >= TEXT_STAGES.index(first)
+
+
+def build(
+    recipe: TextRecipe, workspace: Workspace, releases: Releases, *, first: str | None = None
+) -> TextPublished:
+    """Run a recipe to a published version; what is there already is reused.
+
+    Args:
+        recipe: what to build.
+        workspace: where results of stages are kept.
+        releases: where to publish.
+        first: run this stage of ``TEXT_STAGES`` and all after it again.
+
+    Raises:
+        GateRefused: the candidate does not hold, and the recipe does not say to publish the parent instead.
+        BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
+    """
+    say = workspace.progress.say
+    try:
+        verified = verified_by(recipe, workspace, first=first)
+    except GateRefused as refused:
+        if recipe.gate.on_refused != "publish_parent" or recipe.package.variant == "fp32":
+            raise
+        say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
+        recipe = recipe.parent()
+        verified = verified_by(recipe, workspace)
+    from build_engines.text.publish import publish
+
+    say("publish ...")
+    with workspace.scratch("publish") as scratch:
+        published = publish(verified, recipe, releases, scratch, again=covers(first, "publish"))
+    manifest, folder = published.opened.manifest, Path(published.opened.folder)
+    what = "published" if published.new else "was published before"
+    serves = "serves" if published.current else "does not serve (another version is current)"
+    say(f"{manifest.model} version {manifest.version} {what} and {serves}: {folder}")
+    say(f"report: {folder / 'report.html'}")
+    return published
+
+
+def verified_by(recipe: TextRecipe, workspace: Workspace, *, first: str | None = None) -> TextVerified:
+    """Run a recipe to a candidate that passed the gate."""
+
+    def do(stage: Stage[In, Part, Record, Out], came_from: In, part: Part) -> Out:
+        return workspace.do(stage, came_from, part, redo=covers(first, stage.name))
+
+    loaded = do(LOAD, Start(), _load_part(recipe))
+    tuned = do(FINETUNE, loaded, recipe.finetune)
+    packaged = do(PACKAGE, tuned, recipe.package)
+    return do(VERIFY, packaged, _verify_part(recipe))
+
+
+def status(recipe: TextRecipe, workspace: Workspace) -> list[tuple[str, str]]:
+    """Each stage and whether its result is here; looks only."""
+    rows: list[tuple[str, str]] = []
+
+    def peek(stage: Stage[In, Part, Record, Out], came_from: In | None, part: Part) -> Out | None:
+        state = None if came_from is None else workspace.peek(stage, came_from, part)
+        output = getattr(state, "output", None)
+        after = "" if came_from is not None else " (after the stage before it)"
+        rows.append((stage.name, f"done, {output.folder}" if output is not None else f"to do{after}"))
+        return state
+
+    loaded = peek(LOAD, Start(), _load_part(recipe))
+    tuned = peek(FINETUNE, loaded, recipe.finetune)
+    packaged = peek(PACKAGE, tuned, recipe.package)
+    peek(VERIFY, packaged, _verify_part(recipe))
+    return rows
+
+
+def _load_part(recipe: TextRecipe) -> LoadTextPart:
+    return LoadTextPart(checkpoint=recipe.checkpoint, data=recipe.data, split=recipe.split)
+
+
+def _verify_part(recipe: TextRecipe) -> VerifyTextPart:
+    # What to do with a refusal is not the gate's business.
+    return VerifyTextPart(gate=replace(recipe.gate, on_refused="stop"), model=recipe.model.name)

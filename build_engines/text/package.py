@@ -1,0 +1,74 @@
+"""Stage 3 of a text model: the engine that is to serve, and the FP32 one that it must not be worse than.
+
+Quantizing and writing the graph are one step here, because weights are streamed from the checkpoint into the packaged form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from build_engines.models.causal.options import Ids, TextOptions
+from build_engines.models.causal.package import TextPackage, package_text
+from build_engines.stage import Work
+from build_engines.text.pair_arrays import load_pairs, pairs_path
+from build_engines.text.pairs import EncodedPair
+from build_engines.text.recipe_parts import PackagePart
+from build_engines.text.records import PackagedRecord, PackageRecord
+from build_engines.text.states import CANDIDATE, PARENT, Tuned
+from server.artifacts.manifest import Calibration
+
+
+def run(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:
+    """Package the candidate, and its parent where they differ.
+
+    Raises:
+        BuildError: the checkpoint is not supported, or the runtime fell back; says where.
+    """
+    options = TextOptions(
+        variant=part.variant, max_context=part.max_context, max_chunk=part.max_chunk, awq=part.awq
+    )
+    calibrated = part.variant == "int8" or part.awq
+    pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
+    candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, [pair.ids[None, :] for pair in pairs])
+    parent = None
+    if part.variant != "fp32":
+        plain = dataclasses.replace(options, variant="fp32", awq=False)
+        parent = _packaged(tuned.checkpoint, work, PARENT, plain, [])
+    sizes = [
+        f"{record.precision} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record
+    ]
+    return PackageRecord(
+        candidate=candidate,
+        parent=parent,
+        calibration=_calibration(pairs, part) if calibrated else None,
+        notes=(", ".join(sizes),),
+    )
+
+
+def _packaged(
+    checkpoint: Path, work: Work, which: str, options: TextOptions, calibration: Sequence[Ids]
+) -> PackagedRecord:
+    work.progress.say(f"  {which}: {options.variant}")
+    package: TextPackage = package_text(
+        checkpoint, work.folder / which, options=options, calibration=calibration
+    )
+    return PackagedRecord(
+        precision=package.precision,
+        inputs=package.inputs,
+        outputs=package.outputs,
+        limits=package.limits,
+        kernels=package.kernels,
+        eos_ids=package.eos_ids,
+        size_bytes=sum(package.files.values()),
+    )
+
+
+def _calibration(pairs: Sequence[EncodedPair], part: PackagePart) -> Calibration:
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(pair.ids).tobytes() for pair in pairs))
+    method = "activation-aware scales" if part.awq else "activation ranges"
+    return Calibration(method=method, samples=len(pairs), seed=0, data_sha256=digest.hexdigest())

@@ -1,0 +1,150 @@
+"""Stage 5 of a text model: a verified engine into the repository, with its evidence, provenance and report.
+
+Keeps the contract of ``server.pipelines.text_loading``. The copy in the repository is opened and its golden texts are
+replayed before it gets its name; the same build is never published twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from build_engines.fingerprint import digest_of
+from build_engines.hardware import code_version, packages
+from build_engines.publish import is_current, published_before
+from build_engines.text.checkpoint import TEXT_FILES
+from build_engines.text.recipe import TextRecipe
+from build_engines.text.report import REPORT_HTML, REPORT_JSON, make_text_report, text_report_html
+from build_engines.text.states import CANDIDATE, TextPublished, TextVerified
+from build_engines.text.verify import open_packaged
+from build_engines.version_files import link_folder, with_files
+from server.artifacts.golden import GOLDEN_FILE, read_golden
+from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, Provenance, Target
+from server.artifacts.releases import Releases
+from server.artifacts.repository import OpenedVersion, open_version
+from server.artifacts.schema import encode_manifest
+from server.pipelines.text_golden import replay_golden
+from server.text_domain import TEXT_TASK
+
+GRAPH_FILE = "model.onnx"
+DEMONSTRATION = "demonstration"
+_REPLAY_CAPACITY = 1024
+
+
+def publish(
+    verified: TextVerified, recipe: TextRecipe, releases: Releases, scratch: Path, *, again: bool = False
+) -> TextPublished:
+    """Publish, unless this very build is in the repository already.
+
+    Raises:
+        ArtifactError: the repository is busy or full, or the copy does not reproduce its golden texts.
+    """
+    model = recipe.model.name
+    build = digest_of([verified.content, model, recipe.model.demonstration])[:24]
+    found = None if again else published_before(releases.repository, model, build)
+    if found is None:
+        staging = scratch / "version"
+        assemble(staging, verified, recipe, build)
+        opened = releases.publish(staging, model, check=replay_text, activate=recipe.publish.activate)
+    else:
+        opened = open_version(found)
+    current = is_current(releases.repository, opened)
+    return TextPublished(verified=verified, opened=opened, new=found is None, current=current)
+
+
+def replay_text(opened: OpenedVersion) -> None:
+    """Open a version's engine and hold it against its golden texts.
+
+    Raises:
+        ArtifactError: it would write something else; says where.
+        RuntimeError: the runtime refuses the graph.
+    """
+    manifest = opened.manifest
+    limits = manifest.limits
+    capacity = min(limits["max_context"], max(_REPLAY_CAPACITY, limits["max_chunk"] + 64))
+    engine = open_packaged(opened.folder, {capacity: 1}, limits["max_chunk"])
+    try:
+        golden = read_golden(opened.path(GOLDEN_FILE))
+        replay_golden(engine, golden, manifest.parity, opened.folder)
+    finally:
+        engine.close()
+
+
+def assemble(staging: Path, verified: TextVerified, recipe: TextRecipe, build: str) -> None:
+    """Lay out a version: engine, texts of the checkpoint, golden texts, report, manifest."""
+    packaged = verified.packaged
+    link_folder(packaged.output.folder / CANDIDATE, staging)
+    shutil.copyfile(verified.output.folder / GOLDEN_FILE, staging / GOLDEN_FILE)
+    for name in TEXT_FILES:
+        if (packaged.tuned.checkpoint / name).is_file():
+            shutil.copyfile(packaged.tuned.checkpoint / name, staging / name)
+    provenance = _provenance(verified, recipe, build)
+    report = make_text_report(verified, recipe, provenance)
+    (staging / REPORT_JSON).write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    (staging / REPORT_HTML).write_text(text_report_html(report), encoding="utf-8")
+    record, engine = verified.record, packaged.record.candidate
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=recipe.model.name,
+        version="0",
+        task=TEXT_TASK,
+        created_unix_s=0.0,
+        graph=GRAPH_FILE,
+        files=(),
+        inputs=engine.inputs,
+        outputs=engine.outputs,
+        constants=(),
+        limits=engine.limits,
+        parameters={},
+        targets=(
+            Target(
+                kind="onnxruntime",
+                file=GRAPH_FILE,
+                precision=engine.precision,
+                proven="gated",
+                cost=record.cost,
+                built_with=packages(),
+            ),
+        ),
+        parity=record.tolerance,
+        evidence=record.evidence,
+        figures=_figures(verified),
+        provenance=provenance,
+        calibration=packaged.record.calibration,
+        flags=(DEMONSTRATION,) if recipe.model.demonstration else (),
+    )
+    (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
+
+
+def _figures(verified: TextVerified) -> dict[str, float]:
+    record = verified.record
+    figures = {
+        "perplexity": record.perplexity[CANDIDATE],
+        "parameters": float(verified.packaged.tuned.loaded.record.parameters),
+        "size_bytes": float(record.sizes_bytes[CANDIDATE]),
+    }
+    for row in record.speed:
+        figures[f"speedup_batch_{row.batch_size}"] = row.speedup
+    return figures
+
+
+def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Provenance:
+    packaged = verified.packaged
+    tuned = packaged.tuned
+    states = (tuned.loaded, tuned, packaged, verified)
+    seeds = {**tuned.record.seeds, "split": recipe.split.seed, "gate": recipe.gate.seed}
+    if recipe.data.sample_copy is not None:
+        seeds["sample_copy"] = recipe.data.sample_copy.seed
+    return Provenance(
+        recipe=recipe.text,
+        recipe_sha256=recipe.sha256,
+        build=build,
+        data=tuned.loaded.record.sources,
+        code_version=code_version(),
+        packages=packages(),
+        hardware=verified.record.hardware,
+        seeds=seeds,
+        durations_s={state.output.stage: state.output.seconds for state in states},
+    )

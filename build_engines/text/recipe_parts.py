@@ -1,0 +1,202 @@
+"""The sections of a text recipe; each is what one stage gets, and part of its cache key.
+
+Units: as the names say; shares are 0..1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from build_engines.data.bad_rows import BadRowPolicy
+from build_engines.models.causal.options import Variant
+from build_engines.recipe_parts import ModelPart
+
+Reference = Literal["transformers", "none"]
+OnRefused = Literal["stop", "publish_parent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextModelPart(ModelPart):
+    """What the model is called ([model]).
+
+    Attributes:
+        demonstration: it is one, and says so wherever it is listed.
+    """
+
+    demonstration: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPart:
+    """What is served, or fine-tuned ([checkpoint]).
+
+    Attributes:
+        folder: in Hugging Face form: config.json, safetensors, tokenizer.json.
+    """
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCopyPart:
+    """Generated copy of the sample shop ([data.sample_copy]).
+
+    Attributes:
+        shop_seed, num_products: of the shop.
+        seed: of the copy.
+        rounds: pieces of copy a product and language.
+        renamed_share: of them, told under other names and numbers.
+        every: use one product in so many, and nothing of the others: those that the demonstration model never learnt from.
+    """
+
+    shop_seed: int = 7
+    num_products: int = 3000
+    seed: int = 2
+    rounds: int = 2
+    renamed_share: float = 0.75
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in (("shop_seed", 0), ("num_products", 60), ("seed", 0), ("rounds", 1), ("every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; use {least} or more")
+        _share("renamed_share", self.renamed_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDataPart:
+    """The shop's own copy, or the sample shop's ([data]).
+
+    Attributes:
+        pairs: JSON lines: a record and its copy, a conversation, or a prompt and its answer.
+        sample_copy: generate this instead.
+        max_tokens: a longer pair is left out, and counted.
+        rows: what happens to lines that cannot be used ([data.rows]).
+    """
+
+    pairs: Path | None = None
+    sample_copy: SampleCopyPart | None = None
+    max_tokens: int = 1024
+    rows: BadRowPolicy = field(default_factory=BadRowPolicy)
+
+    def __post_init__(self) -> None:
+        """Check that there is one source."""
+        if (self.pairs is None) == (self.sample_copy is None):
+            raise ValueError(
+                "give either pairs (a file) or sample_copy (a section), not both and not neither"
+            )
+        if self.max_tokens < 2:
+            raise ValueError(f"max_tokens is {self.max_tokens}; use 2 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSplitPart:
+    """Who is judged on what ([split]); by product, so that no product is on two sides.
+
+    Attributes:
+        gate_share: of products, for the gate alone.
+        calibration_share: for scales alone.
+        validation_share: to choose the best weights by; the rest is learnt from.
+        max_gate_pairs, max_calibration_pairs: no more than these are used.
+        seed: of the division.
+    """
+
+    gate_share: float = 0.1
+    calibration_share: float = 0.05
+    validation_share: float = 0.05
+    max_gate_pairs: int = 200
+    max_calibration_pairs: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        shares = ("gate_share", "calibration_share", "validation_share")
+        for name in shares:
+            _share(name, getattr(self, name))
+        if sum(getattr(self, name) for name in shares) > 1:
+            raise ValueError("gate_share, calibration_share and validation_share are more than 1 together")
+        for name in ("max_gate_pairs", "max_calibration_pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagePart:
+    """How the engine is written ([package]): see ``TextOptions``."""
+
+    variant: Variant = "int4"
+    max_context: int = 2048
+    max_chunk: int = 256
+    awq: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextGatePart:
+    """What must hold before anything is published ([gate]).
+
+    Attributes:
+        max_perplexity_rise: relative to the FP32 parent, over all gate pairs; the whole interval must be below it.
+        batch_sizes: texts at once at which a decode step must be faster than the parent's.
+        filled: tokens that the texts hold already when a step is timed.
+        min_speedup: by how much (1: at all).
+        rounds: of parent and candidate in turn, for each batch size (>= 10).
+        reference: what the FP32 engine is held against: "transformers", or "none" (a checkpoint that does not fit into
+            memory a second time; then the parent must agree with itself, alone and in a batch).
+        reference_pairs: how many of the gate's pairs the reference reads.
+        max_logprob_error: largest difference of a token's log-probability to the reference's, in nats.
+        samples: texts to write into the report (0: none).
+        on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
+        seed: of resampling.
+    """
+
+    max_perplexity_rise: float = 0.05
+    batch_sizes: tuple[int, ...] = (1, 8)
+    filled: int = 192
+    min_speedup: float = 1.0
+    rounds: int = 30
+    reference: Reference = "transformers"
+    reference_pairs: int = 8
+    max_logprob_error: float = 0.02
+    samples: int = 4
+    on_refused: OnRefused = "stop"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ValueError(f"batch_sizes are {self.batch_sizes}; give one or more, each 1 or more")
+        if self.rounds < 10:
+            raise ValueError(f"rounds is {self.rounds}; use 10 or more")
+        for name in ("filled", "reference_pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 1 or more")
+        if self.samples < 0:
+            raise ValueError(f"samples is {self.samples}; use 0 or more")
+        for name in ("max_perplexity_rise", "min_speedup", "max_logprob_error"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise ValueError(f"{name} is {getattr(self, name)}; use a number above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadTextPart:
+    """For ``load``."""
+
+    checkpoint: CheckpointPart
+    data: TextDataPart
+    split: TextSplitPart = field(default_factory=TextSplitPart)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyTextPart:
+    """For ``verify``: the limits, and the model's name for messages and manifest."""
+
+    gate: TextGatePart
+    model: str
+
+
+def _share(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} is {value}; use a share from 0 to 1")

@@ -1,0 +1,218 @@
+"""Stage 4 of a text model, the gate: read pairs that calibration and training never saw through the serving engine, and judge.
+
+- parity: the FP32 engine's log-probabilities are those of another implementation on the same weights;
+- quality: the candidate's perplexity is not above its parent's by more than the limit, the whole interval of it;
+- speed: a decode step is faster than the parent's at each batch size;
+- floor: the model predicts answers better than the counts of their tokens do.
+
+The golden texts are written here, from prompts of the gate. Suffixes: B texts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from build_engines.errors import GateRefused
+from build_engines.hardware import describe_hardware
+from build_engines.records import SpeedRow
+from build_engines.speed import fit_cost, measure_in_turn, speed_row
+from build_engines.stage import Work
+from build_engines.text.evidence import (
+    decode_speed_evidence,
+    floor_evidence,
+    parity_evidence,
+    perplexity_evidence,
+    token_counts_scores,
+)
+from build_engines.text.pair_arrays import load_pairs, pairs_path
+from build_engines.text.pairs import EncodedPair
+from build_engines.text.recipe_parts import TextGatePart, VerifyTextPart
+from build_engines.text.records import PackagedRecord, Sample, TextVerifyRecord
+from build_engines.text.reference import reference_scores
+from build_engines.text.scoring import Scores, perplexity, score_pairs
+from build_engines.text.states import CANDIDATE, PARENT, Packaged
+from server.artifacts.golden import GOLDEN_FILE, write_golden
+from server.artifacts.manifest import Cost, Tolerance
+from server.encoding.text import load_codec
+from server.engines.causal import CausalCall, CausalEngine
+from server.engines.onnxruntime_causal import OnnxRuntimeCausal
+from server.pipelines.text_golden import TOKEN_IDS, record_golden
+
+SLOTS = 8
+GOLDEN_TEXTS, GOLDEN_TOKENS = 6, 32
+SAMPLE_TOKENS = 256
+TOLERANCES = {"fp32": Tolerance(score_abs=1e-2, min_overlap=1.0)}
+QUANTIZED = Tolerance(score_abs=0.25, min_overlap=0.9)  # other CPUs have other dot products
+
+_ADVICE = (
+    'Publish the FP32 parent instead (gate.on_refused = "publish_parent", or package.variant = "fp32"), try another '
+    "package.variant or package.awq, give more pairs or gate.rounds to decide by, or move a limit in [gate] on purpose."
+)
+
+Open = Callable[[Path, Mapping[int, int], int], CausalEngine]
+
+
+def open_packaged(folder: Path, pools: Mapping[int, int], max_chunk: int) -> CausalEngine:
+    """The packaged engine, as the server opens it."""
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return OnnxRuntimeCausal(folder / "model.onnx", pools=pools, threads=min(threads, 8), max_chunk=max_chunk)
+
+
+def run(
+    packaged: Packaged, part: VerifyTextPart, work: Work, *, open_engine: Open = open_packaged
+) -> TextVerifyRecord:
+    """Measure everything, then judge.
+
+    Raises:
+        GateRefused: something does not hold.
+        BuildError: the reference cannot be loaded.
+    """
+    pairs = load_pairs(pairs_path(packaged.tuned.loaded.output.folder, "gate"))
+    limits = packaged.record.candidate.limits
+    folders = [CANDIDATE, *([PARENT] if packaged.compressed else [])]
+    pools = {_capacity(pairs, part.gate, limits["max_context"]): max(SLOTS, *part.gate.batch_sizes)}
+    compared = pairs[: part.gate.reference_pairs]
+    wanted = None
+    if part.gate.reference == "transformers":
+        work.progress.say("  reading pairs with transformers")
+        wanted = reference_scores(packaged.tuned.checkpoint, packaged.tuned.loaded.record.family, compared)
+    with _engines(packaged, folders, pools, limits["max_chunk"], open_engine) as engines:
+        scores = {name: _read(name, engine, pairs, work) for name, engine in engines.items()}
+        plain = engines[folders[-1]]
+        alone = score_pairs(plain, compared, slots=1)
+        if wanted is None:
+            wanted = scores[folders[-1]][: len(compared)]
+        hardware = describe_hardware()
+        speed, cost = _speed(engines, part.gate, hardware["cpu"], work)
+        _write_golden(packaged, engines[CANDIDATE], pairs, work)
+        samples = _samples(packaged, engines[CANDIDATE], pairs, part.gate.samples)
+    counts = token_counts_scores(_learnt(packaged), pairs, limits["vocab_size"])
+    evidence = [
+        parity_evidence(alone, wanted, part.gate),
+        floor_evidence(scores[CANDIDATE], counts, part.gate),
+    ]
+    if packaged.compressed:
+        evidence.append(perplexity_evidence(scores[PARENT], scores[CANDIDATE], part.gate))
+        evidence += decode_speed_evidence(speed, part.gate)
+    for item in evidence:
+        work.progress.say(f"  {item.sentence()}")
+    if not all(item.passed for item in evidence):
+        raise GateRefused(part.model, evidence, advice=_ADVICE)
+    sizes = {name: record.size_bytes for name, record in _records(packaged).items()}
+    return TextVerifyRecord(
+        evidence=tuple(evidence),
+        cost=cost,
+        speed=speed,
+        tolerance=TOLERANCES.get(packaged.record.candidate.precision, QUANTIZED),
+        perplexity={
+            **{name: perplexity(one) for name, one in scores.items()},
+            "token counts": perplexity(counts),
+        },
+        sizes_bytes=sizes,
+        samples=samples,
+        hardware=hardware,
+        notes=(f"{len(pairs)} pairs read, {sum(len(one.logprobs) for one in counts)} tokens of answers",),
+    )
+
+
+def _records(packaged: Packaged) -> dict[str, PackagedRecord]:
+    return {
+        name: record
+        for name, record in ((CANDIDATE, packaged.record.candidate), (PARENT, packaged.record.parent))
+        if record is not None
+    }
+
+
+@contextlib.contextmanager
+def _engines(
+    packaged: Packaged, names: Sequence[str], pools: Mapping[int, int], max_chunk: int, open_engine: Open
+) -> Iterator[dict[str, CausalEngine]]:
+    with contextlib.ExitStack() as stack:
+        engines: dict[str, CausalEngine] = {}
+        for name in names:
+            engines[name] = open_engine(packaged.output.folder / name, pools, max_chunk)
+            stack.callback(engines[name].close)
+        yield engines
+
+
+def _read(name: str, engine: CausalEngine, pairs: Sequence[EncodedPair], work: Work) -> list[Scores]:
+    def report(done: int, total: int) -> None:
+        work.progress.step(f"reading pairs, {name}", done, total)
+
+    return score_pairs(engine, pairs, slots=SLOTS, progress=report)
+
+
+def _capacity(pairs: Sequence[EncodedPair], gate: TextGatePart, max_context: int) -> int:
+    needed = max(*(len(pair.ids) for pair in pairs), gate.filled + 1, GOLDEN_TOKENS * 2, SAMPLE_TOKENS)
+    rounded = -(-needed // 256) * 256 + SAMPLE_TOKENS
+    return min(rounded, max_context)
+
+
+def _speed(
+    engines: Mapping[str, CausalEngine], gate: TextGatePart, cpu: str, work: Work
+) -> tuple[tuple[SpeedRow, ...], Cost]:
+    rows: list[SpeedRow] = []
+    times = {}
+    for done, size in enumerate(gate.batch_sizes):
+        work.progress.step("timing decode steps, batch size", done, len(gate.batch_sizes), str(size))
+        found = measure_in_turn(
+            {name: _step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
+        )
+        times[size] = found[CANDIDATE]
+        if PARENT in found:
+            rows.append(speed_row(size, found[PARENT], found[CANDIDATE], seed=gate.seed))
+    work.progress.step("timing decode steps, batch size", len(gate.batch_sizes), len(gate.batch_sizes))
+    return tuple(rows), fit_cost(times, cpu)
+
+
+def _step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
+    capacity = engine.limits.max_context
+    call = CausalCall(
+        capacity,
+        0,
+        np.zeros((size, 1), np.int64),
+        np.full(size, min(filled, capacity - 1), np.int64),
+        np.ones(size, np.int64),
+    )
+    return lambda: engine.run(call)
+
+
+def _write_golden(packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPair], work: Work) -> None:
+    record = packaged.record.candidate
+    most = min(engine.limits.max_context, record.limits["max_context"]) - GOLDEN_TOKENS
+    prompts = [pair.ids[: pair.prompt_tokens].tolist()[-most:] for pair in pairs[:GOLDEN_TEXTS]]
+    long = [token for prompt in prompts for token in prompt]
+    if len(long) > record.limits["max_chunk"]:  # one that takes more than one chunk
+        prompts[-1] = long[: min(record.limits["max_chunk"] + 16, most)]
+    golden = record_golden(engine, prompts, tokens=GOLDEN_TOKENS, eos_ids=record.eos_ids)
+    write_golden(work.folder / GOLDEN_FILE, golden)
+
+
+def _samples(
+    packaged: Packaged, engine: CausalEngine, pairs: Sequence[EncodedPair], count: int
+) -> tuple[Sample, ...]:
+    codec = load_codec(packaged.tuned.checkpoint)
+    fits = [pair for pair in pairs if pair.prompt_tokens + SAMPLE_TOKENS <= engine.limits.max_context]
+    chosen = fits[:: max(1, len(fits) // count)][:count] if count else []
+    prompts = [pair.ids[: pair.prompt_tokens].tolist() for pair in chosen]
+    if not prompts:
+        return ()
+    eos_ids = packaged.record.candidate.eos_ids
+    written = record_golden(engine, prompts, tokens=SAMPLE_TOKENS, eos_ids=eos_ids).outputs[TOKEN_IDS]
+    return tuple(
+        Sample(
+            prompt=codec.decode(prompt, skip_special_tokens=False),
+            text=codec.decode([int(one) for one in row if one >= 0], skip_special_tokens=True),
+        )
+        for prompt, row in zip(prompts, written, strict=True)
+    )
+
+
+def _learnt(packaged: Packaged) -> list[EncodedPair]:
+    folder = packaged.tuned.loaded.output.folder
+    return [pair for side in ("train", "calibration") for pair in load_pairs(pairs_path(folder, side))]

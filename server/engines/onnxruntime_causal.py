@@ -1,0 +1,213 @@
+"""A causal language model in ONNX Runtime on the CPU; see ``CausalEngine`` for the rules of ``run`` and ``copy``.
+
+Decision not to undo: the graph's ``past`` and ``present`` are bound to the same memory, a slice of the pool that holds the
+call's slots. ONNX Runtime then writes new keys and values in place (microseconds), where anything else copies the cache in
+every step. A call's rows are therefore neighbours in one pool.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from server.engines.causal import CausalCall, CausalLimits
+
+Floats = npt.NDArray[np.float32]
+
+KEPT_BINDINGS = 64  # of slot ranges; binding one anew takes a fraction of a millisecond
+MAX_CONTEXT = "vitrine.max_context"  # metadata of the graph: positions it has rotations for
+FED = ("input_ids", "write_index", "n_new")
+# In which the runtime fuses blocks of INT4 weights with the product: 4 multiplies INT8 activations.
+INT4_ACCURACY = "4"
+
+
+class OnnxRuntimeCausal:
+    """One graph, its weights, and a KV cache of its own.
+
+    Args:
+        path: the packaged graph ("model.onnx", its weights beside it).
+        pools: capacity in tokens to number of slots; allocated here, once (memory is touched as slots fill).
+        threads: intra-op threads (>= 1).
+        spin: whether idle intra-op threads spin.
+        max_chunk: prompt tokens a call may hold in one row.
+
+    Raises:
+        ValueError: a pool or the thread count is out of range.
+        RuntimeError: the runtime refuses the graph; names the file.
+    """
+
+    kind = "onnxruntime"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pools: Mapping[int, int],
+        threads: int = 2,
+        spin: bool = False,
+        max_chunk: int = 256,
+    ) -> None:
+        _check(pools, threads, max_chunk)
+        self._path = path
+        self._session: ort.InferenceSession | None = _open(path, threads, spin)
+        shapes = {value.name: value.shape for value in self._session.get_inputs()}
+        outputs = {value.name: value.shape for value in self._session.get_outputs()}
+        self._caches = tuple(name.removeprefix("past.") for name in shapes if name.startswith("past."))
+        wanted = {"logits", *(f"present.{name}" for name in self._caches)}
+        if not self._caches or set(FED) - set(shapes) or wanted != set(outputs):
+            raise RuntimeError(
+                f"{path}: is no causal language model: inputs {sorted(shapes)}, outputs {sorted(outputs)}"
+            )
+        _check_context(self._session, pools)
+        vocab_size = outputs["logits"][1]
+        heads, head_dim = {
+            (shapes[f"past.{name}"][1], shapes[f"past.{name}"][3]) for name in self._caches
+        }.pop()
+        self.limits = CausalLimits(
+            vocab_size=vocab_size, pools=dict(sorted(pools.items())), max_chunk=max_chunk
+        )
+        # One block a pool, [caches, slots, heads, capacity, head_dim]. Zeros, not anything: a masked place counts with
+        # weight 0, and 0 times NaN is NaN.
+        self._pools: dict[int, Floats] = {
+            capacity: np.zeros((len(self._caches), slots, heads, capacity, head_dim), np.float32)
+            for capacity, slots in self.limits.pools.items()
+        }
+        self._bindings: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
+
+    def run(self, call: CausalCall) -> Floats:
+        """Compute one call; see ``CausalEngine.run``."""
+        session = self._session
+        if session is None:
+            raise RuntimeError(f"{self._path}: closed")
+        self._check_call(call)
+        rows = len(call.write_index_B)
+        binding = self._binding(session, call.capacity, call.first_slot, rows)
+        logits_BV = np.empty((rows, self.limits.vocab_size), np.float32)
+        fed = (
+            np.ascontiguousarray(call.input_ids_BT),
+            np.ascontiguousarray(call.write_index_B),
+            np.ascontiguousarray(call.n_new_B),
+        )
+        for name, array in zip(FED, fed, strict=True):
+            binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits_BV.shape, logits_BV.ctypes.data)
+        try:
+            session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime raises a class per status, none with a common base
+            self._forget(call, np.ones(rows, np.bool_))
+            raise RuntimeError(f"{self._path.name}: {error}") from error
+        bad_B = ~np.isfinite(logits_BV.max(axis=1)) & (call.n_new_B > 0)
+        if bad_B.any():
+            self._forget(call, bad_B)
+        return logits_BV
+
+    def copy(self, source: tuple[int, int], target: tuple[int, int], tokens: int) -> None:
+        """Copy the first ``tokens`` of one slot's cache to another slot (capacity, index)."""
+        for capacity, slot in (source, target):
+            if not 0 <= slot < self.limits.pools.get(capacity, 0) or not 0 <= tokens <= capacity:
+                raise ValueError(
+                    f"{tokens} tokens of slot {slot} of {capacity}: pools (capacity: slots) are {self.limits.pools}"
+                )
+        taken = self._pools[source[0]][:, source[1], :, :tokens]
+        self._pools[target[0]][:, target[1], :, :tokens] = taken
+
+    def close(self) -> None:
+        """Let go of memory."""
+        self._bindings.clear()
+        self._session = None
+        self._pools = {}
+
+    def _binding(self, session: ort.InferenceSession, capacity: int, first: int, rows: int) -> Any:
+        key = (capacity, first, rows)
+        binding = self._bindings.get(key)
+        if binding is not None:
+            self._bindings.move_to_end(key)
+            return binding
+        binding = session.io_binding()
+        for name, cache in zip(self._caches, self._pools[capacity], strict=True):
+            part = cache[first : first + rows]
+            binding.bind_input(f"past.{name}", "cpu", 0, np.float32, part.shape, part.ctypes.data)
+            binding.bind_output(f"present.{name}", "cpu", 0, np.float32, part.shape, part.ctypes.data)
+        self._bindings[key] = binding
+        if len(self._bindings) > KEPT_BINDINGS:
+            self._bindings.popitem(last=False)
+        return binding
+
+    def _forget(self, call: CausalCall, bad_B: npt.NDArray[np.bool_]) -> None:
+        # What a failed call wrote may be NaN, and would spoil every later text in the slot: see the zeros above.
+        for row in np.flatnonzero(bad_B):
+            start = int(call.write_index_B[row])
+            self._pools[call.capacity][:, call.first_slot + row, :, start:] = 0.0
+
+    def _check_call(self, call: CausalCall) -> None:
+        slots = self.limits.pools.get(call.capacity)
+        if slots is None:
+            raise ValueError(f"capacity {call.capacity}: there are pools of {list(self.limits.pools)}")
+        ids, write_index, n_new = call.input_ids_BT, call.write_index_B, call.n_new_B
+        for name, array in (("input_ids", ids), ("write_index", write_index), ("n_new", n_new)):
+            if array.dtype != np.int64:
+                raise ValueError(f"{name}: {array.dtype}, must be int64")
+        if (
+            ids.ndim != 2
+            or ids.size == 0
+            or write_index.shape != ids.shape[:1]
+            or n_new.shape != ids.shape[:1]
+        ):
+            raise ValueError(
+                f"input_ids {ids.shape}, write_index {write_index.shape}, n_new {n_new.shape}: must be [B, T], [B], [B]"
+            )
+        rows, width = ids.shape
+        if call.first_slot < 0 or call.first_slot + rows > slots:
+            raise ValueError(f"slots {call.first_slot}..{call.first_slot + rows}: the pool has {slots}")
+        if width > self.limits.max_chunk:
+            raise ValueError(f"{width} tokens in a row, limit is {self.limits.max_chunk}")
+        if write_index.min() < 0 or int(write_index.max()) + width > call.capacity:
+            raise ValueError(
+                f"write_index {write_index.tolist()} and {width} tokens: a slot holds {call.capacity}"
+            )
+        if n_new.min() < 0 or n_new.max() > width:
+            raise ValueError(f"n_new {n_new.tolist()}: must be in 0..{width}")
+        if ids.min() < 0 or ids.max() >= self.limits.vocab_size:
+            raise ValueError(
+                f"token {ids.min() if ids.min() < 0 else ids.max()}: must be in 0..{self.limits.vocab_size - 1}"
+            )
+
+
+def _check(pools: Mapping[int, int], threads: int, max_chunk: int) -> None:
+    if not pools:
+        raise ValueError("pools: none given, the engine needs at least one")
+    for capacity, slots in pools.items():
+        if capacity < 1 or slots < 1:
+            raise ValueError(f"pools: {slots} slots of {capacity} tokens, both must be at least 1")
+    if threads < 1:
+        raise ValueError(f"threads = {threads}, must be at least 1")
+    if max_chunk < 1:
+        raise ValueError(f"max_chunk = {max_chunk}, must be at least 1")
+
+
+def _check_context(session: ort.InferenceSession, pools: Mapping[int, int]) -> None:
+    written = session.get_modelmeta().custom_metadata_map.get(MAX_CONTEXT)
+    if written is not None and max(pools) > int(written):
+        raise ValueError(
+            f"pools: slots of {max(pools)} tokens, the graph was packaged for {written} (max_context)"
+        )
+
+
+def _open(path: Path, threads: int, spin: bool) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", INT4_ACCURACY)
+    try:
+        # By path: weights beside the graph are mapped into memory, not read.
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise RuntimeError(f"{path}: ONNX Runtime {ort.__version__} refuses the graph: {error}") from error

@@ -1,0 +1,104 @@
+"""What the settings and the repository say is to be opened; everything is imported when it is needed, and not before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from server.recommender import Recommender
+from server.settings import Settings
+from server.telemetry_interface import BatchRecorder, NullTelemetry
+
+if TYPE_CHECKING:
+    from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
+    from server.text_side import LiveTextModel
+
+
+class LiveModel(Recommender, Protocol):
+    """A recommender with a life of its own.
+
+    Attributes:
+        reload_failures: published versions that were not taken up, by a closed set of reasons.
+    """
+
+    reload_failures: dict[str, int]
+
+    async def start(self) -> None:
+        """Begin, inside the running loop."""
+        ...
+
+    async def close(self, drain_s: float) -> None:
+        """End what is in flight, within ``drain_s``."""
+        ...
+
+
+OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
+
+
+def open_published(settings: Settings, observe: Callable[[str, str], BatchRecorder]) -> LiveModel:
+    """Open the published model that the settings name.
+
+    Raises:
+        ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
+    """
+    from server.pipelines.live_model import LiveRecommender, LoadOptions
+
+    options = LoadOptions(
+        engine=settings.engine,
+        threads=settings.engine_threads or max(1, usable_cores() - 1),
+        max_items=settings.batch_max_items,
+        max_wait_s=settings.batch_max_wait_ms * 1e-3,
+    )
+    return LiveRecommender(
+        settings.repository,
+        settings.model,
+        options=options,
+        observe=observe,
+        reload_interval_s=settings.reload_interval_s,
+    )
+
+
+def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTextModel | None:
+    """Open the text model that the settings name, or the first that is published; None where there is none.
+
+    Raises:
+        ArtifactError: it cannot be loaded; a sentence says what to do.
+    """
+    if settings.text_engine == "off":
+        return None
+    if settings.text_engine == "upstream":
+        try:
+            from server.engines.upstream import open_upstream
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"VITRINE_TEXT_ENGINE is upstream: {error}; install vitrine[upstream]"
+            ) from error
+
+        return open_upstream(settings, telemetry)
+    from server.pipelines.text_names import text_model_name
+
+    name = text_model_name(settings.repository, settings.text_model)
+    if name is None:
+        return None
+    from server.pipelines.live_text import open_live_text
+
+    return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
+
+
+def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates]:
+    """What product copy may say, and what it says without a model; raises ``BadStyleFile``."""
+    from server.pipelines.product_copy.rules import open_rules
+
+    return open_rules(settings.copy_style)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container where there is one (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()[:2]
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
