@@ -58,7 +58,8 @@ def explain(
     unknown = _KEY.search(reason)
     missing = _MISSING.search(reason)
     named = unknown or missing
-    field = where + ((path + "." + named.group(1) if named else path).lstrip(".") or "body")
+    inside = (path + "." + named.group(1) if named else path).lstrip(".")
+    field = where + inside if inside else where.rstrip(".") or "body"
     if unknown:
         known = ", ".join(_known_fields(path, shapes))
         return InvalidRequest(
