@@ -36,3 +36,32 @@ class ByteBudget:
     def give(self, size: int) -> None:
         """Hold ``size`` bytes less."""
         self.used_bytes -= size
+
+
+class Share:
+    """What one connection may hold of a budget: a part of it, so that no client alone can use it up.
+
+    Attributes:
+        used_bytes: what it holds.
+    """
+
+    def __init__(self, budget: ByteBudget, parts: int = 8) -> None:
+        self._budget = budget
+        self._most_bytes = budget.most_bytes // parts
+        self.used_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Hold ``size`` bytes more.
+
+        Raises:
+            TooManyBytes: that would be too many, of this connection or of all; nothing is held.
+        """
+        if self.used_bytes + size > self._most_bytes:
+            raise TooManyBytes(self._most_bytes, RETRY_AFTER_S)
+        self._budget.take(size)
+        self.used_bytes += size
+
+    def give(self, size: int) -> None:
+        """Hold ``size`` bytes less."""
+        self.used_bytes -= size
+        self._budget.give(size)

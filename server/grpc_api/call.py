@@ -65,6 +65,7 @@ class Call:
 
     __slots__ = (
         "_buffer",
+        "_held",
         "_opened",
         "_protocol",
         "_request_id",
@@ -89,6 +90,7 @@ class Call:
         self._request_id: str | None = None
         self._buffer: bytes | bytearray = b""
         self._unused = 0  # bytes of messages that are not taken yet
+        self._held = 0  # of the budget
         self._opened = False
         self.stream = stream
         self.headers: Headers = stream.headers
@@ -120,7 +122,7 @@ class Call:
             MalformedRequest, RequestTooLarge: they are none that can be taken.
             TooManyBytes: too many bytes of all calls wait already.
         """
-        self._protocol.budget.take(len(data))
+        self.hold(len(data))
         self._unused += len(data)
         if not self._buffer:
             self._buffer = data
@@ -136,13 +138,11 @@ class Call:
             end = wire.PREFIX_BYTES + size
             if len(buffer) < end:
                 break
-            payload = bytes(buffer[wire.PREFIX_BYTES : end])
-            if buffer[0]:
-                payload = wire.inflated(payload, self.headers.get(b"grpc-encoding"), most)
+            message = bytes(buffer[:end])
             self._buffer = buffer[end:]
             if self.messages and not self.method.takes_stream:
                 raise MalformedRequest("the call carries more than one message", field="message")
-            self.messages.append(payload)
+            self.messages.append(message)
         if ended:
             if self._buffer:
                 raise MalformedRequest("the call ends within a message", field="message")
@@ -150,11 +150,31 @@ class Call:
                 raise MalformedRequest("the call carries no message", field="message")
             self.complete = True
 
+    def hold(self, size: int) -> None:
+        """Count bytes that wait with this call.
+
+        Raises:
+            TooManyBytes: too many wait already.
+        """
+        self._protocol.budget.take(size)
+        self._held += size
+
     def use(self) -> bytes:
-        """Take the next message (there must be one) and let the caller send as much again."""
-        payload = self.messages.popleft()
+        """Take the next message (there must be one) and let the caller send as much again.
+
+        Only now is it unpacked: were it before, calls that never end could hold a thousand times what they sent.
+
+        Raises:
+            MalformedRequest, RequestTooLarge: it does not unpack to a message of the allowed size.
+        """
+        message = self.messages.popleft()
         if not self.messages:
             self._give_back()
+        payload = message[wire.PREFIX_BYTES :]
+        if message[0]:
+            return wire.inflated(
+                payload, self.headers.get(b"grpc-encoding"), self._protocol.max_message_bytes
+            )
         return payload
 
     # --- out ---
@@ -166,6 +186,7 @@ class Call:
     def reply(self, payload: bytes, trailing: bytes = b"") -> None:
         """The one answer, and the end."""
         if self._ends():
+            self.work = None
             self._protocol.http2.out.answer(
                 self.stream, wire.OPENING, wire.message(payload), wire.OK_END + trailing + self._marks()
             )
@@ -175,17 +196,22 @@ class Call:
         if self.ended:
             return True
         self._open()
-        return self._protocol.http2.out.send(self.stream, wire.message(payload))
+        return (
+            self._protocol.http2.out.send(self.stream, wire.message(payload))
+            and not self._protocol.write_paused
+        )
 
     def finish(self, trailing: bytes = b"") -> None:
         """The end after ``send``."""
         if self._ends():
+            self.work = None
             self._open()
             self._protocol.http2.out.finish(self.stream, wire.OK_END + trailing + self._marks())
 
     def fail(self, code: int, text: str, trailing: bytes = b"") -> None:
         """The end with a status that is not OK."""
         if self._ends():
+            self.work = None
             block = wire.ending(code, text, trailing + self._marks())
             if not self._opened:
                 block = b"\x88" + literal(b"content-type", b"application/grpc") + block
@@ -208,11 +234,15 @@ class Call:
             return False
         self.ended = True
         self._give_back()
+        self.messages.clear()
+        self._buffer = self.body = b""
+        self.refusal = None
         return True
 
     def _give_back(self) -> None:
+        self._protocol.budget.give(self._held)
+        self._held = 0
         if self._unused:
-            self._protocol.budget.give(self._unused)
             self._protocol.http2.credit(self.stream, self._unused)
             self._unused = 0
 

@@ -7,12 +7,14 @@ handler sees has what ``grpc.aio.ServicerContext`` has and handlers use.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
 
+from server.errors import ServeError
 from server.grpc_api import wire
 from server.grpc_api.call import Call, Method, Work
 
@@ -68,7 +70,11 @@ class HandlerMethod:
     async def _run(self, call: Call) -> None:
         context = Context(call, self._write)
         try:
-            request = _requests(call, self._parse) if self.takes_stream else self._parsed(call, context)
+            request = (
+                _requests(call, self._parse, context)
+                if self.takes_stream
+                else _parsed(call.body, self._parse, context)
+            )
             result = self._behaviour(request, context)
             if hasattr(result, "__aiter__"):
                 async for entry in result:
@@ -84,21 +90,13 @@ class HandlerMethod:
                 call.reply(self._write(answer), context.trailing)
         except _Aborted:
             call.fail(context.code.value[0], context.text, context.trailing)
+        except ServeError as error:
+            call.reply_error(error)
         except Exception as error:
             log.error("call failed", exc_info=error, extra={"request_id": call.request_id})
             call.fail(
                 _INTERNAL.value[0], "the server failed on this call; its log says more under the request id"
             )
-
-    def _parsed(self, call: Call, context: Context) -> Any:
-        try:
-            return self._parse(call.body)
-        except Exception as error:  # whatever a parser raises, it is the message that was wrong
-            context.code, context.text = (
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"the message does not parse: {error}",
-            )
-            raise _Aborted from error
 
 
 class Context:
@@ -158,7 +156,7 @@ class Context:
         if call.send(self._write(message)):
             return
         waiting = asyncio.get_running_loop().create_future()
-        call.on_sent = lambda: None if waiting.done() else waiting.set_result(None)
+        call.on_sent = functools.partial(_wake, waiting)
         try:
             await waiting
         finally:
@@ -206,18 +204,34 @@ class _Aborted(Exception):
     pass
 
 
-async def _requests(call: Call, parse: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+async def _requests(call: Call, parse: Callable[[bytes], Any], context: Context) -> AsyncIterator[Any]:
     while True:
         while call.messages:
-            yield parse(call.use())
+            yield _parsed(call.use(), parse, context)
+            await asyncio.sleep(
+                0
+            )  # thousands of small messages in one packet are not a turn of everybody else's
         if call.complete:
             return
         waiting = asyncio.get_running_loop().create_future()
-        call.on_message = lambda waiting=waiting: None if waiting.done() else waiting.set_result(None)
+        call.on_message = functools.partial(_wake, waiting)
         try:
             await waiting
         finally:
             call.on_message = None
+
+
+def _parsed(raw: bytes, parse: Callable[[bytes], Any], context: Context) -> Any:
+    try:
+        return parse(raw)
+    except Exception as error:  # whatever a parser raises, it is the message that was wrong
+        context.code, context.text = grpc.StatusCode.INVALID_ARGUMENT, f"the message does not parse: {error}"
+        raise _Aborted from error
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _as_it_is(raw: Any) -> Any:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.byte_budget import ByteBudget
+from server.byte_budget import ByteBudget, Share
 from server.errors import ServeError
 from server.grpc_api import wire
 from server.grpc_api.call import Call, Method
@@ -27,6 +27,7 @@ from server.telemetry_interface import NullTelemetry
 log = logging.getLogger("vitrine.grpc")
 
 _REFUSED_UNREAD_BYTES = 8 * 1024  # of one frame: what has a long message need not send it all to be refused
+_LONG_BLOCK_BYTES = 512  # of headers: what is longer counts as bytes that wait
 UNIMPLEMENTED, UNAVAILABLE, DEADLINE_EXCEEDED = 12, 14, 4
 
 
@@ -71,7 +72,9 @@ class GrpcProtocol(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.max_message_bytes = shared.max_message_bytes
-        self.budget = shared.budget
+        self.budget = Share(shared.budget)
+        self.write_paused = False
+        self._unwritten_bytes = 0
         self.opened_s = self.heard_s = time.monotonic()
         self.stalled_since_s: float | None = None
 
@@ -93,7 +96,7 @@ class GrpcProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: drop what it asked for."""
         self.shared.open.discard(self)
-        self.http2.lost()
+        self.http2.detach()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -108,11 +111,16 @@ class GrpcProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read: what it asks meanwhile is not read either."""
+        self.write_paused = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It reads again."""
+        self.write_paused = False
         self.transport.resume_reading()
+        for call in self.calls():
+            if call.on_sent is not None:
+                call.on_sent()
 
     # --- what the client does ---
 
@@ -138,6 +146,8 @@ class GrpcProtocol(asyncio.Protocol):
             )
         else:
             try:
+                if stream.block_bytes > _LONG_BLOCK_BYTES:
+                    call.hold(stream.block_bytes)
                 call.timeout_s = wire.timeout_s(headers)
                 if method.keyed and self.shared.keys.required:
                     self.shared.keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
@@ -151,25 +161,28 @@ class GrpcProtocol(asyncio.Protocol):
     def received(self, stream: Stream, data: bytes, ended: bool) -> None:
         """A part of a call's messages."""
         call: Call = stream.owner
+        if call.ended:  # and its end waits for the client's window
+            self.http2.credit(stream, len(data))
+            return
         try:
             call.feed(data, ended)
+            if call.complete and call.refusal is None and not call.method.takes_stream:
+                call.body = call.use()
         except ServeError as error:
-            work, call.work = call.work, None
+            work = call.work
             self._refuse(call, error)
             if work is not None:
                 work.cancel()
             return
-        method = call.method
         if call.refusal is not None:
             # Not before a message is there: grpcio shows a status that comes while it still sends as a fault of its own.
             if ended or call.messages or len(data) >= _REFUSED_UNREAD_BYTES:
                 call.refusal()
-        elif method.takes_stream:
+        elif call.method.takes_stream:
             if call.on_message is not None:
                 call.on_message()
         elif call.complete:
-            call.body = call.use()
-            work = method.start(call)
+            work = call.method.start(call)
             if not call.ended:
                 call.work = work
 
@@ -180,7 +193,7 @@ class GrpcProtocol(asyncio.Protocol):
 
     def sent(self, stream: Stream) -> None:
         """A caller has taken what waited."""
-        if stream.owner is not None and stream.owner.on_sent is not None:
+        if stream.owner is not None and stream.owner.on_sent is not None and not self.write_paused:
             stream.owner.on_sent()
 
     def _refuse(self, call: Call, error: ServeError) -> None:
@@ -196,13 +209,16 @@ class GrpcProtocol(asyncio.Protocol):
     def sweep(self, now_s: float) -> None:
         """End what keeps us waiting too long."""
         shared, http2 = self.shared, self.http2
-        if self.transport.get_write_buffer_size() > 0:
+        unwritten_bytes = self.transport.get_write_buffer_size()
+        if unwritten_bytes == 0 or unwritten_bytes != self._unwritten_bytes:
+            self.stalled_since_s = None  # it goes on, however slowly
+        if unwritten_bytes > 0:
             if self.stalled_since_s is None:
                 self.stalled_since_s = now_s
             elif now_s - self.stalled_since_s >= shared.write_timeout_s:
                 self.transport.abort()
-            return
-        self.stalled_since_s = None
+                return
+        self._unwritten_bytes = unwritten_bytes
         if self.transport.is_closing():
             return
         if not http2.greeted:
@@ -233,7 +249,7 @@ class GrpcProtocol(asyncio.Protocol):
     def close(self) -> None:
         """Say goodbye and go; calls that are still open get UNAVAILABLE."""
         for call in self.calls():
-            work, call.work = call.work, None
+            work = call.work
             call.fail(UNAVAILABLE, "the server is going; ask another replica")
             if work is not None:
                 work.cancel()

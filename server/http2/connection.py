@@ -17,12 +17,13 @@ from collections.abc import Callable
 
 from server.http2 import frames as h2
 from server.http2.frames import ConnectionFault, ErrorCode, StreamFault
-from server.http2.header_blocks import HeaderReader
+from server.http2.header_blocks import HARD_LIMIT_FACTOR, HeaderReader
 from server.http2.outgoing import Outgoing
 from server.http2.streams import Events, Limits, Stream
 
 _CONTINUATIONS = 16  # frames of one header block
 _DRAIN_PING = b"draining"
+_LITTLE_BYTES = 256  # windows that are opened by less make us send crumbs
 
 
 class Connection:
@@ -193,7 +194,7 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without a header block")
         _, first_flags, parts = self._block
         parts.append(payload)
-        if len(parts) > _CONTINUATIONS or sum(map(len, parts)) > self._limits.head_bytes:
+        if len(parts) > _CONTINUATIONS or sum(map(len, parts)) > HARD_LIMIT_FACTOR * self._limits.head_bytes:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large")
         if flags & h2.END_HEADERS:
             self._block = None
@@ -221,7 +222,9 @@ class Connection:
             self._bear()
             raise StreamFault(ErrorCode.REFUSED_STREAM, "too many streams")
         else:
-            stream = Stream(number, headers, self.out.stream_window, self._limits.stream_window_bytes)
+            stream = Stream(
+                number, headers, self.out.stream_window, self._limits.stream_window_bytes, len(block)
+            )
             stream.receiving = not ended
             self.streams[number] = stream
             self._events.opened(stream, ended)
@@ -236,8 +239,7 @@ class Connection:
                 raise ConnectionFault(
                     ErrorCode.FLOW_CONTROL_ERROR, "a window update of 0, or beyond 2^31 - 1"
                 )
-            if not self.out.waiting:
-                self._bear(0.1)
+            self._bear(1.0 if more < _LITTLE_BYTES else 0.05)
             self.out.flush()
             return
         stream = self.streams.get(number)
@@ -246,21 +248,17 @@ class Connection:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window for a stream that was never opened")
             self._bear(0.1)
             return
-        stream.send_left += more
-        if not more or stream.send_left > h2.MOST:
+        if not more or stream.send_left + more > h2.MOST:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "a window update of 0, or beyond 2^31 - 1")
-        if number in self.out.waiting:
-            self.out.flush()
-        else:
-            self._bear(0.1)
+        self._bear(1.0 if more < _LITTLE_BYTES else 0.05)
+        self.out.widen(stream, more)
+        self.out.flush()
 
     def _reset(self, number: int, payload: bytes) -> None:
         if len(payload) != 4 or not number & 1 or number > self._last:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of a stream that was never opened")
         self._bear()
-        stream = self.out.forget(number)
-        if stream is not None:
-            self._events.left(stream)
+        self._leave(number)
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 8 or number:
@@ -278,7 +276,7 @@ class Connection:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS are of the connection")
         if flags & h2.ACK:
             return
-        self._bear()
+        self._bear(1.0 + len(self.streams) / 100)  # each of them gets its window anew
         values = h2.read_settings(payload)
         self.out.frame_bytes = min(values.get(h2.MAX_FRAME_SIZE, self.out.frame_bytes), 1 << 18)
         window = values.get(h2.INITIAL_WINDOW_SIZE)
@@ -302,9 +300,7 @@ class Connection:
     def reset(self, number: int, code: ErrorCode) -> None:
         """Give a stream up."""
         self._write(h2.reset(number, code))
-        stream = self.out.forget(number)
-        if stream is not None:
-            self._events.left(stream)
+        self._leave(number)
 
     def credit(self, stream: Stream, size: int) -> None:
         """The application has used ``size`` bytes of the stream's body: the client may send as many more."""
@@ -346,10 +342,20 @@ class Connection:
     def lost(self) -> None:
         """The client is gone: every open stream is left."""
         self.ended = True
-        self.out.waiting.clear()
-        while self.streams:
-            _, stream = self.streams.popitem()
+        for number in list(self.streams):
+            self._leave(number)
+
+    def detach(self) -> None:
+        """The transport is gone as well: nothing is told or written any more, and no ring of references is left."""
+        self.lost()
+        self._write = self.out.write = _nowhere
+        self._events = _NOBODY
+
+    def _leave(self, number: int) -> None:
+        stream = self.out.forget(number)
+        if stream is not None:
             self._events.left(stream)
+            stream.owner = None
 
     def _credit(self, size: int) -> None:
         self._credited += size
@@ -357,3 +363,24 @@ class Connection:
             self._receive_left += self._credited
             self._write(h2.window_update(0, self._credited))
             self._credited = 0
+
+
+def _nowhere(data: bytes) -> None:
+    pass
+
+
+class _Nobody:
+    def opened(self, stream: Stream, ended: bool) -> None:
+        pass
+
+    def received(self, stream: Stream, data: bytes, ended: bool) -> None:
+        pass
+
+    def left(self, stream: Stream) -> None:
+        pass
+
+    def sent(self, stream: Stream) -> None:
+        pass
+
+
+_NOBODY = _Nobody()

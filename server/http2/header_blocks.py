@@ -19,6 +19,7 @@ from server.http2.frames import ConnectionFault, ErrorCode, StreamFault
 
 Headers = dict[bytes, bytes]
 
+HARD_LIMIT_FACTOR = 4
 _REMEMBERED = 64  # blocks; those with an id or a deadline of their own push each other out
 _REMEMBERED_BYTES = 1024  # of a block: longer ones are rare and would be kept for nothing
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
@@ -33,8 +34,9 @@ class HeaderReader:
     """Reads the header blocks of one connection, in their order."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Of a block whose headers are over ``max_bytes``, counted as RFC 9113 does, nothing is kept."""
-        self._decoder = hpack.Decoder(max_header_list_size=max_bytes)
+        """Headers over ``max_bytes``, counted as RFC 9113 does, end their stream; four times as many are not unpacked."""
+        self._decoder = hpack.Decoder(max_header_list_size=HARD_LIMIT_FACTOR * max_bytes)
+        self._max_bytes = max_bytes
         self._known: dict[bytes, Headers] = {}
 
     def read(self, block: bytes) -> Headers:
@@ -42,7 +44,7 @@ class HeaderReader:
 
         Raises:
             ConnectionFault: the table is out of step from here on, or the block is too large.
-            StreamFault: the headers are malformed; the table is whole.
+            StreamFault: the headers are malformed, or too large; the table is whole.
         """
         known = self._known.get(block)
         if known is not None:
@@ -61,7 +63,7 @@ class HeaderReader:
         changed = (len(entries), table.maxsize) != before or (entries[0] if entries else None) is not newest
         if changed:
             self._known.clear()
-        headers = _checked(pairs)
+        headers = _checked(pairs, self._max_bytes)
         if not changed and len(block) <= _REMEMBERED_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -86,9 +88,10 @@ def _length(value: int) -> bytes:
     return bytes(out)
 
 
-def _checked(pairs: object) -> Headers:
+def _checked(pairs: object, max_bytes: int) -> Headers:
     headers: Headers = {}
     regular = False
+    size = 0
     for name, value in pairs:  # type: ignore[attr-defined]  # raw: pairs of bytes, which the library's types don't say
         if not _NAME.match(name) or _BAD_VALUE.search(value):
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a header has a name or value that is not allowed")
@@ -102,4 +105,7 @@ def _checked(pairs: object) -> Headers:
             if name in _OF_CONNECTION or (name == b"te" and value != b"trailers"):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a header of HTTP/1.1 connections is not allowed")
         headers[name] = value
+        size += len(name) + len(value) + 32
+    if size > max_bytes:
+        raise StreamFault(ErrorCode.ENHANCE_YOUR_CALM, f"headers of {size} bytes; {max_bytes} is the most")
     return headers

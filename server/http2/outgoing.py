@@ -5,7 +5,6 @@ Source: RFC 9113, sections 5.2 and 6.9.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from server.http2 import frames as h2
@@ -22,7 +21,8 @@ class Outgoing:
         left: what the connection's window allows, bytes.
         stream_window: what a new stream's window allows, bytes.
         frame_bytes: the largest payload of a frame.
-        waiting: streams with something to send, by number.
+        ready: streams with something to send and a window for it, by number, whose turn it is first.
+        blocked: streams with something to send and no window of their own.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Outgoing:
         self.left = h2.WINDOW_BYTES
         self.stream_window = h2.WINDOW_BYTES
         self.frame_bytes = h2.FRAME_BYTES
-        self.waiting: dict[int, Stream] = {}
+        self.ready: dict[int, Stream] = {}
+        self.blocked: dict[int, Stream] = {}
         self._sent = sent
         self._clock = clock
 
@@ -63,7 +64,9 @@ class Outgoing:
     def send(self, stream: Stream, data: bytes) -> bool:
         """Send a part of the body as the windows allow; False: some of it waits, and ``Events.sent`` says when not."""
         stream.waiting.append(data if len(data) <= self.frame_bytes else memoryview(data))
-        self.waiting[stream.number] = stream
+        if len(stream.waiting) == 1:
+            stream.stalled_since_s = self._clock()
+            self.ready[stream.number] = stream
         self.flush()
         return not stream.waiting
 
@@ -77,8 +80,15 @@ class Outgoing:
 
     def forget(self, number: int) -> Stream | None:
         """The stream is no more; what it had to send is dropped."""
-        self.waiting.pop(number, None)
+        self.ready.pop(number, None)
+        self.blocked.pop(number, None)
         return self.streams.pop(number, None)
+
+    def widen(self, stream: Stream, more: int) -> None:
+        """The client's window of a stream is ``more`` bytes larger."""
+        stream.send_left += more
+        if stream.send_left > 0 and self.blocked.pop(stream.number, None) is not None:
+            self.ready[stream.number] = stream
 
     def resize(self, window: int) -> None:
         """The client has set the window of every stream anew.
@@ -89,7 +99,7 @@ class Outgoing:
         more = window - self.stream_window
         self.stream_window = window
         for stream in self.streams.values():
-            stream.send_left += more
+            self.widen(stream, more)
             if stream.send_left > h2.MOST:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is over 2^31 - 1")
 
@@ -97,32 +107,36 @@ class Outgoing:
         if stream.receiving:  # tell the client that the rest of its body is not wanted
             self.write(h2.reset(stream.number, ErrorCode.NO_ERROR))
         self.forget(stream.number)
+        stream.owner = None  # which knows the stream: a ring that only a garbage collection would take apart
 
     def flush(self) -> None:
-        """Let the streams that have something to send do so, a frame each in turn, as far as the windows go."""
-        turn = deque(self.waiting.values())
-        while turn and self.left > 0:
-            stream = turn.popleft()
-            if stream.send_left <= 0 and stream.waiting[0]:
-                continue
+        """Let the streams that may send do so, a frame each in turn, as far as the windows go.
+
+        What it takes is in proportion to what it sends: a client that opens windows byte by byte makes us look at no
+        stream that has none (CVE-2019-9511).
+        """
+        ready = self.ready
+        while ready and self.left > 0:
+            number = next(iter(ready))
+            stream = ready.pop(number)
             data = stream.waiting[0]
-            size = min(len(data), self.left, stream.send_left, self.frame_bytes)
-            self.write(h2.frame(h2.DATA, 0, stream.number, data[:size]))
+            if stream.send_left <= 0 and data:
+                self.blocked[number] = stream
+                continue
+            size = min(len(data), self.left, stream.send_left, self.frame_bytes) if data else 0
+            self.write(h2.frame(h2.DATA, 0, number, data[:size]))
             self.left -= size
             stream.send_left -= size
-            stream.stalled_since_s = None
+            stream.stalled_since_s = self._clock()
             if size < len(data):
                 stream.waiting[0] = data[size:]
             else:
                 stream.waiting.popleft()
             if stream.waiting:
-                turn.append(stream)
+                ready[number] = stream
                 continue
-            del self.waiting[stream.number]
+            stream.stalled_since_s = None
             if stream.end_block is not None:
                 self.finish(stream, stream.end_block)
             else:
                 self._sent(stream)
-        for stream in self.waiting.values():
-            if stream.stalled_since_s is None:
-                stream.stalled_since_s = self._clock()

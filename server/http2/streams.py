@@ -39,10 +39,13 @@ class Stream:
         headers: of the request; shared, not to be written into.
         owner: whatever the application keeps with it.
         receiving: whether the client may still send on it.
-        stalled_since_s: since when what is to be sent waits for the client's window; None when nothing does.
+        stalled_since_s: when the last of what is to be sent went, or began to wait for the client's window; None when
+            nothing waits.
+        block_bytes: size of its header block.
     """
 
     __slots__ = (
+        "block_bytes",
         "credited",
         "end_block",
         "headers",
@@ -55,7 +58,10 @@ class Stream:
         "waiting",
     )
 
-    def __init__(self, number: int, headers: Headers, send_left: int, receive_left: int) -> None:
+    def __init__(
+        self, number: int, headers: Headers, send_left: int, receive_left: int, block_bytes: int = 0
+    ) -> None:
+        self.block_bytes = block_bytes
         self.number = number
         self.headers = headers
         self.owner: Any = None

@@ -8,14 +8,21 @@ import gzip
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
+from server.byte_budget import ByteBudget
 from server.grpc_api import vitrine_pb2 as pb
 from server.grpc_api import wire
+from server.grpc_api.call import Call
+from server.grpc_api.protocol import GrpcProtocol, Shared
 from server.grpc_api.vitrine_pb2_grpc import RecommendationsStub
 from server.http2 import frames
 from server.http2.frames import frame
 from server.http2.header_blocks import literal
-from tests.server.serving import post, serving, until
+from server.http2.streams import Limits
+from server.keys import Keys
+from server.telemetry_interface import NullTelemetry
+from tests.server.serving import Serving, post, serving, until
 
 ASK = pb.RecommendRequest(history=["sku-1"], k=3)
 PATH = "/vitrine.v1.Recommendations/Recommend"
@@ -49,6 +56,12 @@ async def raw(target: str, data: bytes, needle: bytes) -> bytes:
         said += more
     writer.close()
     return said
+
+
+def open_calls(server: Serving) -> list[Call]:
+    grpc_server = server.app._grpc
+    assert grpc_server is not None
+    return [call for connection in grpc_server._shared.open for call in connection.calls()]
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
@@ -121,7 +134,7 @@ async def test_a_compression_bomb_is_not_unpacked() -> None:
         whole = b"\x01" + len(bomb).to_bytes(4, "big") + bomb
         data += b"".join(
             frame(frames.DATA, 0, 1, whole[at : at + 16384]) for at in range(0, len(whole), 16384)
-        )
+        ) + frame(frames.DATA, frames.END_STREAM, 1)
         said = await raw(server.grpc_target, data, b"grpc-message")
 
         assert literal(b"grpc-status", b"3") in said
@@ -183,6 +196,128 @@ async def test_bytes_that_arrive_are_bounded_over_all_connections_and_wires() ->
         assert (await first.answer())[0] == 200
         second.close()
         await until(lambda: budget.used_bytes == 0)
+
+
+async def test_bytes_of_calls_that_are_over_are_not_held() -> None:
+    """Neither those that come while the end waits for a window, nor those of clients that go; nor is one client all."""
+    async with serving(grpc=True, max_bytes_in_flight=1 << 22) as server:
+        budget = server.app._budget
+        host, port = server.grpc_target.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        ask = wire.message(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+        writer.write(HELLO + frames.settings({frames.INITIAL_WINDOW_SIZE: 0}))
+        for number in (1, 3):
+            writer.write(
+                opening(number, (b"grpc-timeout", b"50m"), path=path) + frame(frames.DATA, 0, number, ask)
+            )
+        await until(lambda: len(open_calls(server)) == 2 and all(call.ended for call in open_calls(server)))
+        for number in (1, 3):
+            writer.write(frame(frames.DATA, 0, number, b"\x00\x00\x08\x00\x00" + bytes(16_000)) * 3)
+        assert (await RecommendationsStub(grpc.aio.insecure_channel(server.grpc_target)).Recommend(ASK)).items
+        assert budget.used_bytes == 0
+        said = await raw(
+            server.grpc_target,
+            HELLO
+            + b"".join(
+                opening(n) + frame(frames.DATA, 0, n, b"\x00\x00\x08\x00\x00" + bytes(16_000))
+                for n in range(1, 99, 2)
+            ),
+            literal(b"grpc-status", b"8"),
+        )
+        assert literal(b"grpc-status", b"8") in said
+        writer.transport.abort()
+        await until(lambda: budget.used_bytes == 0)
+
+
+async def test_compressed_messages_are_unpacked_one_by_one() -> None:
+    """Calls that never end hold what they sent, not what that would be."""
+    small = gzip.compress(bytes(1_000_000))
+    payload = b"\x01" + len(small).to_bytes(4, "big") + small
+    async with serving(grpc=True) as server:
+        host, port = server.grpc_target.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(HELLO)
+        for number in range(1, 401, 2):
+            writer.write(
+                opening(number, (b"grpc-encoding", b"gzip")) + frame(frames.DATA, 0, number, payload)
+            )
+        budget = server.app._budget
+        await until(lambda: budget.used_bytes >= 200 * len(payload))
+        assert sum(len(message) for call in open_calls(server) for message in call.messages) == 200 * len(
+            payload
+        )
+        writer.transport.abort()
+        await until(lambda: budget.used_bytes == 0)
+
+
+async def test_a_flood_of_small_messages_is_no_turn_of_everybody_else() -> None:
+    """Between any two of them the loop goes round."""
+    async with serving(grpc=True) as server:
+        host, port = server.grpc_target.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        writer.write(HELLO + frames.window_update(0, 1 << 30) + opening(1, path=path))
+        writer.write(b"".join(frame(frames.DATA, 0, 1, wire.message(b"") * 3000) for _ in range(3)))
+        await reader.read(10)
+        assert (await RecommendationsStub(grpc.aio.insecure_channel(server.grpc_target)).Recommend(ASK)).items
+        assert any(call.messages for call in open_calls(server))
+        writer.transport.abort()
+
+
+async def test_garbage_on_a_stream_of_messages_is_told_so() -> None:
+    """Not as a fault of ours."""
+    async with serving(grpc=True) as server:
+        path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        data = HELLO + opening(1, path=path) + message(1, b"\xff\xff\xff")
+        assert literal(b"grpc-status", b"3") in await raw(server.grpc_target, data, b"grpc-message")
+
+
+async def test_large_metadata_ends_its_own_call_alone() -> None:
+    """The others on the channel are answered."""
+    async with serving(grpc=True, default_deadline_ms=9000) as server:
+        server.fake.hold = True
+        options = [("grpc.max_metadata_size", 1 << 20)]
+        async with grpc.aio.insecure_channel(server.grpc_target, options=options) as channel:
+            stub = RecommendationsStub(channel)
+            held = asyncio.ensure_future(stub.Recommend(ASK, timeout=8))
+            await until(lambda: server.fake.waiting)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Recommend(ASK, metadata=(("x-big", "x" * 40_000),), timeout=5)
+            server.fake.release()
+            assert (await held).items
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_who_reads_slowly_is_not_taken_for_stalled() -> None:
+    """A buffer that changes is progress; one that does not for the whole limit is none."""
+
+    class Transport:
+        unwritten, aborted = 100, False
+
+        def write(self, data: bytes) -> None: ...
+
+        def get_write_buffer_size(self) -> int:
+            return self.unwritten
+
+        def is_closing(self) -> bool:
+            return self.aborted
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    shared = Shared(
+        methods={}, keys=Keys(()), telemetry=NullTelemetry(), max_message_bytes=1000, budget=ByteBudget(1 << 20),
+        max_connections=9, limits=Limits(), read_timeout_s=1e9, write_timeout_s=10.0,
+    )  # fmt: skip
+    connection, transport = GrpcProtocol(shared), Transport()
+    connection.connection_made(transport)
+    for second in range(0, 60, 5):
+        transport.unwritten += 1
+        connection.sweep(1000.0 + second)
+    assert not transport.aborted
+    connection.sweep(1100.0)
+    assert transport.aborted
 
 
 async def test_a_watch_of_health_does_not_hold_up_the_drain() -> None:

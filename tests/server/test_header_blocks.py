@@ -89,7 +89,16 @@ def test_a_block_that_does_not_decode_ends_the_connection(block: bytes) -> None:
         HeaderReader(1 << 16).read(block)
 
 
-def test_headers_over_the_limit_end_the_connection() -> None:
+def test_headers_over_the_limit_end_their_stream_alone() -> None:
+    """The other calls of the channel go on: the table is in step."""
+    reader = HeaderReader(16 * 1024)
+    reader.read(b"\x40\x03x-a\x011")
+    with pytest.raises(StreamFault):
+        reader.read(literal(b"x-big", b"x" * 20_000))
+    assert reader.read(bytes((0x80 | 62,))) == {b"x-a": b"1"}
+
+
+def test_headers_far_over_the_limit_end_the_connection() -> None:
     """A bomb of references to one long entry is not unpacked."""
     reader = HeaderReader(16 * 1024)
     reader.read(b"\x40\x01a\x7f\xa1\x1e" + b"x" * 4000)
