@@ -69,6 +69,7 @@ def response_of(answer: RecommendResponse, total_s: float) -> pb.RecommendRespon
             total_ms=total_s * 1e3,
         ),
         fallback_reason=answer.fallback_reason,
+        unknown_candidates=answer.unknown_candidates,
     )
     add = message.items.add
     for rank, (item_id, score) in enumerate(zip(answer.item_ids, answer.scores, strict=True), 1):

@@ -120,20 +120,22 @@ class Timings(_message.Message):
     def __init__(self, queue_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ..., engine_ms: _Optional[float] = ..., post_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("items", "served_by", "model", "unknown_items", "timings_ms", "fallback_reason")
+    __slots__ = ("items", "served_by", "model", "unknown_items", "timings_ms", "fallback_reason", "unknown_candidates")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_ITEMS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[RecommendedItem]
     served_by: str
     model: Model
     unknown_items: int
     timings_ms: Timings
     fallback_reason: str
-    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., unknown_items: _Optional[int] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
+    unknown_candidates: int
+    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., unknown_items: _Optional[int] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., unknown_candidates: _Optional[int] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "field", "limit", "request_id", "retry_after_ms")

@@ -107,6 +107,15 @@ async def test_a_batch_answers_each_by_itself() -> None:
         assert results[2].response.fallback_reason == "cold_start"
 
 
+async def test_candidates_that_nobody_knows_are_counted() -> None:
+    """As on HTTP; without candidates there is no count."""
+    asked = pb.RecommendRequest(history=["sku-1"], k=1, candidates=pb.ItemIds(item_ids=["sku-2", "who"]))
+    async with serving(grpc=True) as server, grpc.aio.insecure_channel(server.grpc_target) as channel:
+        stub = RecommendationsStub(channel)
+        assert (await stub.Recommend(asked, timeout=5)).unknown_candidates == 1
+        assert not (await stub.Recommend(ASK, timeout=5)).HasField("unknown_candidates")
+
+
 async def test_reflection_shows_the_services() -> None:
     """grpcurl and friends find their way without the proto file."""
     async with serving(grpc=True) as server, grpc.aio.insecure_channel(server.grpc_target) as channel:

@@ -79,7 +79,7 @@ def test_the_blocking_client_works_too() -> None:
     """grpcio without asyncio, several calls on one channel from a thread."""
 
     async def run() -> None:
-        async with serving(grpc=True) as server:
+        async with serving(grpc=True, target_wait_ms=0) as server:
 
             def ask() -> list[int]:
                 with grpc.insecure_channel(server.grpc_target) as channel:
