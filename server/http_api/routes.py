@@ -22,7 +22,7 @@ from server.http_api.openapi import ModelEntry, ModelList, document, model_out
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
-from server.request_ids import new_request_id
+from server.request_ids import chosen_request_id
 from server.service import Service
 from server.text_domain import TEXT_TASK
 
@@ -114,7 +114,7 @@ def build(
 
     @app.exception_handler(ServeError)
     async def on_serve_error(request: Request, error: ServeError) -> Response:
-        request_id = new_request_id()
+        request_id = _id_of(request)
         body = error_body(request.url.path, error, request_id)
         return Response(body, STATUS[error.code], {"x-request-id": request_id}, media_type="application/json")
 
@@ -126,7 +126,7 @@ def build(
                 request,
                 NotFound(f"there is no {request.url.path[:200]} here; there are {there}", field="path"),
             )
-        request_id = new_request_id()
+        request_id = _id_of(request)
         allow = (error.headers or {}).get("Allow", "")
         message = (
             f"{request.method} is not for {request.url.path[:200]}; use {allow}"
@@ -142,6 +142,10 @@ def build(
         )
 
     return app
+
+
+def _id_of(request: Request) -> str:
+    return chosen_request_id(dict(request.scope["headers"]).get(b"x-request-id"))
 
 
 def _json(status: int, body: object) -> Response:

@@ -12,12 +12,12 @@ from typing import Any
 
 from server.errors import ServeError
 from server.heartbeat import Heartbeat
-from server.http_api.asgi import Receive, Send
+from server.http_api.asgi import Message, Receive, Send
 from server.http_api.openai.errors import error_body
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
 from server.keys import Keys
-from server.request_ids import new_request_id
+from server.request_ids import chosen_request_id, sane_traceparent
 from server.service import Service
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Any]
@@ -44,6 +44,7 @@ class Site:
         if scope["type"] != "http":
             return
         path, method = scope["path"], scope["method"]
+        scope, send = _with_ids(scope, send)
         if path in ("/healthz", "/readyz") and method in ("GET", "HEAD"):
             await self._health(path, send)
             return
@@ -52,7 +53,7 @@ class Site:
             self._keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
         except ServeError as error:
             self._service.telemetry.rejected(error.code.value)
-            await send_error(send, error, path)
+            await send_error(send, error, path, headers[b"x-request-id"])
             return
         app = await asyncio.shield(self.begin_loading())
         await app(scope, receive, send)
@@ -89,10 +90,30 @@ async def send_json(
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_error(send: Send, error: ServeError, path: str) -> None:
-    """The error body by ASGI, in the form that callers of this path expect."""
-    request_id = new_request_id()
-    extra: tuple[tuple[bytes, bytes], ...] = ((b"x-request-id", request_id.encode()),)
-    if STATUS[error.code] == 401:
-        extra += ((b"www-authenticate", b"Bearer"),)
-    await send_json(send, STATUS[error.code], error_body(path, error, request_id), extra)
+async def send_error(send: Send, error: ServeError, path: str, request_id: bytes) -> None:
+    """The error body by ASGI, in the form that callers of this path expect; the header with the id is ``Site``'s."""
+    extra = ((b"www-authenticate", b"Bearer"),) if STATUS[error.code] == 401 else ()
+    await send_json(send, STATUS[error.code], error_body(path, error, request_id.decode()), extra)
+
+
+def _with_ids(scope: MutableMapping[str, Any], send: Send) -> tuple[MutableMapping[str, Any], Send]:
+    """Choose the request's id once: every application behind finds it in the headers, every answer carries it.
+
+    The caller's trace goes back too, where it is sane. What an application has set itself stays.
+    """
+    given = dict(scope["headers"])
+    request_id = chosen_request_id(given.get(b"x-request-id")).encode()
+    others = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
+    carried = [(b"x-request-id", request_id)]
+    trace = given.get(b"traceparent")
+    if trace is not None and sane_traceparent(trace):
+        carried.append((b"traceparent", trace))
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            there = {name.lower() for name, _ in headers}
+            message = {**message, "headers": headers + [pair for pair in carried if pair[0] not in there]}
+        await send(message)
+
+    return {**scope, "headers": [*others, carried[0]]}, sending

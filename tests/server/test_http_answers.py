@@ -60,6 +60,52 @@ async def test_ids_and_traces_are_carried_through(path: str) -> None:
         assert response.json()["error"]["request_id"] == "cart-42"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "want"),
+    [
+        ("GET", "/v1/models", 200),
+        ("GET", "/v1/models/shop", 200),
+        ("GET", "/v1/models/none", 404),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/v1/models", 405),
+        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+    ],
+)
+async def test_ids_and_traces_are_carried_through_on_cold_paths(method: str, path: str, want: int) -> None:
+    """The caller's id and trace come back on every path and status; an id that is not sane is replaced by one new one."""
+    async with serving() as server, httpx.AsyncClient() as client:
+        sane = {"x-request-id": "cart-42", "traceparent": TRACE}
+        response = await client.request(method, server.url + path, headers=sane)
+        assert response.status_code == want
+        assert response.headers.get_list("x-request-id") == ["cart-42"]
+        assert response.headers.get_list("traceparent") == [TRACE]
+        if want >= 400:
+            assert response.json()["error"]["request_id"] == "cart-42"
+
+        mad = {"x-request-id": "a b", "traceparent": "00-nonsense"}
+        response = await client.request(method, server.url + path, headers=mad)
+        chosen = response.headers["x-request-id"]
+        assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", chosen)
+        assert "traceparent" not in response.headers
+        if want >= 400:
+            assert response.json()["error"]["request_id"] == chosen
+
+
+async def test_who_has_no_key_finds_its_own_id_in_the_refusal() -> None:
+    """401 of a cold path: an operator is asked about it by the caller's id."""
+    async with serving(api_keys=("secret",)) as server, httpx.AsyncClient() as client:
+        response = await client.get(
+            server.url + "/v1/models", headers={"x-request-id": "cart-42", "traceparent": TRACE}
+        )
+        assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+        assert response.headers.get_list("x-request-id") == ["cart-42"]
+        assert response.headers["traceparent"] == TRACE
+        assert response.json()["error"]["request_id"] == "cart-42"
+
+
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "caf\xe9"])
 async def test_an_id_that_is_not_sane_is_replaced(given: str) -> None:
     """Ids go to logs and headers, so only printable ones of up to 128 characters are taken over."""
