@@ -26,7 +26,7 @@ class Connections:
         most: how many may be open (> 0).
         keep_alive_s: an idle connection is closed after this (> 0).
         read_timeout_s: a request must have arrived whole within this (> 0).
-        write_timeout_s: an answer must have been taken within this (> 0).
+        write_timeout_s: a client that takes nothing of its answer for this long is cut off (> 0).
         telemetry: where refusals by the connection itself are counted.
         budget: for bodies on their way in, shared with the other wire.
     """
@@ -83,9 +83,10 @@ class Connections:
             if connection.discarding_until_s is not None:
                 if now_s >= connection.discarding_until_s:
                     transport.abort()
-            elif transport.get_write_buffer_size() > 0:
-                if connection.stalled_since_s is None:
-                    connection.stalled_since_s = now_s
+            elif (unread_bytes := transport.get_write_buffer_size()) > 0:
+                if connection.stalled_since_s is None or unread_bytes != connection.unread_bytes:
+                    connection.stalled_since_s = now_s  # a buffer that changes is being read, however slowly
+                    connection.unread_bytes = unread_bytes
                 elif now_s - connection.stalled_since_s >= self.write_timeout_s:
                     transport.abort()
                 continue

@@ -71,6 +71,7 @@ class VitrineProtocol(HttpToolsProtocol):
         self.receiving_since_s: float | None = None
         self.idle_since_s = time.monotonic()
         self.stalled_since_s: float | None = None
+        self.unread_bytes = 0  # of our answers, at the last sweep
         self._advancing = False
         self.body_bytes = 0
         self.held_bytes = 0  # of the shared budget

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
+from server.byte_budget import ByteBudget
+from server.http_api.connections import Connections
+from server.telemetry_interface import NullTelemetry
 from tests.server.serving import post, serving, until
 
 ASK = {"history": ["sku-1"], "k": 1}
@@ -100,6 +104,46 @@ async def test_who_does_not_read_is_cut_off_and_harms_nobody() -> None:
         assert (await neighbour.answer())[0] == 200
         await until(lambda: len(server.app.connections) == 1)
         assert server.app.admission.in_flight == 0
+
+
+class Reader:
+    """A connection that is being written to, as the sweep sees it."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.discarding_until_s = None
+        self.stalled_since_s: float | None = None
+        self.unread_bytes = 0
+        self.buffered_bytes = 0
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered_bytes
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_who_reads_slowly_but_steadily_is_kept_and_who_stops_is_not() -> None:
+    """Ten limits long a buffer that never empties but shrinks is progress; one limit without a change is the end."""
+    connections = Connections(
+        10,
+        ByteBudget(1),
+        keep_alive_s=9.0,
+        read_timeout_s=9.0,
+        write_timeout_s=2.0,
+        telemetry=NullTelemetry(),
+    )
+    slow: Any = Reader()
+    connections.add(slow)
+    for at in range(20):
+        slow.buffered_bytes = 100_000 - at
+        connections.sweep(float(at))
+        assert not slow.aborted
+    connections.sweep(20.5)
+    assert not slow.aborted
+    connections.sweep(21.0)
+    assert slow.aborted
 
 
 async def test_an_idle_connection_is_closed() -> None:
