@@ -6,14 +6,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from loopback import Answer, answer
 
-from loadtest import report_json
+from loadtest import probe, report_json
 from loadtest.__main__ import main
 from loadtest.client import Target
+from loadtest.plan import Plan
+from loadtest.run import Outcome, run_plan
+from loadtest.slo import Evidence, Judgement, Objective, Verdict
 
 pytestmark = pytest.mark.timeout(60)
 GOOD = answer(b'{"items":[],"served_by":"model"}')
@@ -157,25 +161,37 @@ def test_find_reports_a_rate_that_passed(
     report = json.loads(data.read_text())
     assert code == 0
     assert report["highest_passed_rps"] == 300
-    assert [probe["rate_rps"] for probe in report["probes"]] == [150, 300]
+    assert [one["rate_rps"] for one in report["probes"]] == [150, 300]
     assert "highest rate that passed: 300" in capsys.readouterr().out
     assert "Latency at each rate tried" in page.read_text()
 
 
 def test_find_makes_a_probe_longer_that_decides_nothing(
-    http_server: Callable[[Answer], Target], tmp_path: Path
+    http_server: Callable[[Answer], Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A p99 of too few answers sends the search to longer probes, not to lower rates."""
+    """Probes without a verdict send the search to probes twice as long at the same rate, not to lower rates."""
     target, data = http_server(lambda request: GOOD), tmp_path / "find.json"
+    verdicts = iter((Verdict.UNDECIDABLE, Verdict.UNDECIDABLE, Verdict.PASS))
+    planned: list[tuple[float, float]] = []
+
+    def judged(objectives: tuple[Objective, ...], evidence: Evidence) -> tuple[Judgement, ...]:
+        return tuple(Judgement(objective, next(verdicts), "as told", 0.0) for objective in objectives)
+
+    def run_and_note(plan: Plan, **more: Any) -> Outcome:
+        planned.append((plan.offered_rps, plan.duration_s))
+        return run_plan(plan, **more)
+
+    monkeypatch.setattr(probe, "judge_all", judged)
+    monkeypatch.setattr(probe, "run_plan", run_and_note)
 
     code = run(
-        target, "--slo", "p99=900ms", "--start", "400", "--most", "400", "--duration", "0.5", "--settle", "0",
+        target, "--slo", "p99=900ms", "--start", "100", "--most", "100", "--duration", "0.2", "--settle", "0",
         "--json", str(data), command="find",
     )  # fmt: skip
 
     report = json.loads(data.read_text())
-    assert (code, report["highest_passed_rps"]) == (0, 400)
-    assert {probe["rate_rps"] for probe in report["probes"]} == {400}
+    assert (code, report["highest_passed_rps"]) == (0, 100)
+    assert planned == [(100, 0.2), (100, 0.4), (100, 0.8)]
 
 
 def test_two_reports_are_compared(
