@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.artifacts.errors import ArtifactError
-from server.artifacts.repository import current_version, model_names, open_version
+from server.artifacts.repository import current_version, open_version
 from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
 from server.pipelines.loading import TASK, LoadedModel, load_model
 from server.pipelines.no_recommender import NothingPublished
+from server.pipelines.published_models import faults_told, published_models
 from server.telemetry_interface import BatchRecorder
 
 log = logging.getLogger("vitrine.model")
@@ -206,19 +207,20 @@ class LiveRecommender:
 
 
 def _only_model(repository: Path) -> str:
-    names = []
-    for name in model_names(repository):
-        with contextlib.suppress(ArtifactError):
-            opened = open_version(repository / name / current_version(repository, name), verify=False)
-            if opened.manifest.task == TASK:
-                names.append(name)
-    if len(names) == 1:
-        return names[0]
+    models = published_models(repository)
+    names = [model.name for model in models if model.task == TASK and not model.fault]
+    damaged = [model for model in models if model.task in (TASK, None) and model.fault]
+    if not names and damaged:
+        raise ArtifactError(faults_told(repository, "recommender", damaged))
     if not names:
         raise NothingPublished(
             f"{repository}: no recommender is published there; build one with "
             "`python -m build_engines run build_engines/recipes/sample_shop.toml`"
         )
+    for model in damaged:
+        log.warning("not looked at for recommendations", extra={"model": model.name, "reason": model.fault})
+    if len(names) == 1:
+        return names[0]
     raise ArtifactError(
         f"{repository}: several recommenders ({', '.join(names)}); choose one with --model or VITRINE_MODEL"
     )

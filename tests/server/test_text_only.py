@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from server.__main__ import _welcome
 from server.app import Application
 from server.artifacts.errors import ArtifactError
+from server.pipelines.live_model import _only_model
 from server.pipelines.no_recommender import NothingPublished
 from server.pipelines.text_names import text_model_name, text_model_names
 from server.published import open_published
@@ -88,6 +89,7 @@ def write_version(repository: Path, name: str, task: str) -> None:
     folder = repository / name / "1"
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(b"graph")
+    (folder / "golden.npz").write_bytes(b"answers")
     limits = {
         "max_context": 64,
         "vocab_size": 99,
@@ -128,3 +130,79 @@ def test_a_broken_model_is_left_out_unless_it_is_the_wanted_one(own_repository: 
     assert text_model_names(own_repository) == ["good"]
     with pytest.raises(ArtifactError, match="not a manifest"):
         text_model_name(own_repository, "bad")
+
+
+def no_golden(model: Path) -> None:
+    (model / "1" / "golden.npz").unlink()
+
+
+def cut_engine(model: Path) -> None:
+    (model / "1" / "model.onnx").write_bytes(b"gr")
+
+
+def newer_schema(model: Path) -> None:
+    manifest = model / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 999'))
+
+
+def lost_version(model: Path) -> None:
+    (model / "CURRENT").write_text("77")
+
+
+def no_manifest(model: Path) -> None:
+    (model / "1" / "manifest.json").unlink()
+
+
+DAMAGES: dict[Callable[[Path], None], str] = {
+    no_golden: r"golden\.npz: is missing",
+    cut_engine: r"model\.onnx: has 2 bytes, its manifest says 5",
+    newer_schema: r"manifest schema 999 is newer than 1",
+    lost_version: r"77: not a published version",
+    no_manifest: r"1: not a published version \(manifest\.json is missing\)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_recommender_is_never_told_as_none(
+    own_repository: Path, damage: Callable[[Path], None]
+) -> None:
+    """Without a name: what is wrong with it, as with its name, also where a text model is there; not "build one"."""
+    write_version(own_repository, "shop", "recommendation")
+    damage(own_repository / "shop")
+    settings = Settings.from_env({}, repository=own_repository)
+
+    for texts in (lambda *_: None, lambda *_: FakeText()):
+        with pytest.raises(
+            ArtifactError, match=f"no recommender can be opened: shop: .*{DAMAGES[damage]}"
+        ) as told:
+            Application(settings, open_published, texts)
+        assert not isinstance(told.value, NothingPublished)
+
+
+def test_several_damaged_recommenders_are_told_each_and_a_whole_one_serves(
+    own_repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line for each; one that can be opened is chosen, and the log tells of the others."""
+    for name, damage in (("a", cut_engine), ("b", lost_version)):
+        write_version(own_repository, name, "recommendation")
+        damage(own_repository / name)
+    with pytest.raises(
+        ArtifactError, match=r"(?s)opened:\n  - a: .*has 2 bytes.*\n  - b: .*77: not a published"
+    ):
+        _only_model(own_repository)
+
+    write_version(own_repository, "c", "recommendation")
+
+    assert _only_model(own_repository) == "c"
+    assert caplog.text.count("not looked at for recommendations") == 2
+
+
+def test_a_damaged_text_model_is_never_told_as_none(own_repository: Path) -> None:
+    """Its pointer is wrong, or its engine is cut short: the server says so instead of serving no texts."""
+    for damage in (cut_engine, lost_version, no_golden):
+        name = damage.__name__.replace("_", "-")
+        write_version(own_repository / name, "writer", "text_generation")
+        damage(own_repository / name / "writer")
+
+        with pytest.raises(ArtifactError, match=f"no text model can be opened: writer: .*{DAMAGES[damage]}"):
+            text_model_name(own_repository / name)
