@@ -12,7 +12,7 @@ keep their own types; ``__main__`` knows the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from server.artifacts.manifest import Measurement
 
@@ -37,16 +37,30 @@ _ADVICE = (
 
 
 class GateRefused(BuildError):
-    """The finished engine did not prove itself."""
+    """The finished engine did not prove itself.
+
+    Attributes:
+        evidence: everything that was measured.
+        failed: what keeps it from being published: failed, undecidable, or without a number; a waived one only where
+            its flag could not waive it.
+    """
 
     exit_code = 4
 
-    def __init__(self, model: str, evidence: Sequence[Measurement], *, advice: str = _ADVICE) -> None:
-        failed = [item for item in evidence if not item.passed and item.waived_by is None]
+    def __init__(
+        self,
+        model: str,
+        evidence: Sequence[Measurement],
+        flags: Collection[str] = (),
+        *,
+        advice: str = _ADVICE,
+    ) -> None:
+        failed = [item for item in evidence if not item.holds(flags)]
         lines = "".join(f"\n  - {item.sentence()}" for item in failed)
-        super().__init__(
-            f"{model}: not published, {len(failed)} of {len(evidence)} measurements do not hold:{lines}\n{advice}"
+        count = (
+            f"{len(failed)} of {len(evidence)} measurements {'does' if len(failed) == 1 else 'do'} not hold"
         )
+        super().__init__(f"{model}: not published, {count}:{lines}\n{advice}")
         self.evidence = tuple(evidence)
         self.failed = tuple(failed)
 

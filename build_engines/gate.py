@@ -160,7 +160,7 @@ def refuse_unless_all_hold(model: str, evidence: Sequence[Measurement], flags: t
         GateRefused: something does not hold; says figure, limit and sample size of each.
     """
     if not all(item.holds(flags) for item in evidence):
-        raise GateRefused(model, evidence)
+        raise GateRefused(model, evidence, flags)
 
 
 def _interval(low: float, high: float) -> tuple[float, float] | None:

@@ -175,11 +175,12 @@ class Measurement(_Record, frozen=True, kw_only=True):
         return self.passed or (waived and math.isfinite(self.value) and self.sample_size > 0)
 
     def sentence(self) -> str:
-        """The figure, its limit and its sample size, for people."""
+        """The figure (or that there is none), its limit and its sample size, for people."""
         side = "at most" if self.sense == "at_most" else "at least"
         between = "" if self.interval is None else f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
         unit = f" {self.unit}" if self.unit and self.unit != "ratio" else ""
-        text = f"{self.name}: {self.value:.4g}{between}{unit}, must be {side} {self.limit:.4g}{unit} "
+        figure = f"{self.value:.4g}{between}{unit}" if math.isfinite(self.value) else "not measurable"
+        text = f"{self.name}: {figure}, must be {side} {self.limit:.4g}{unit} "
         text += f"(n = {self.sample_size}): {self.verdict}"
         return f"{text}; {self.note}" if self.note else text
 

@@ -104,8 +104,32 @@ def test_a_floor_that_is_not_a_number_is_never_waived() -> None:
     nothing = paired_verdict(np.zeros(9), np.zeros(9), metric="ndcg@10", limit=0.0)
     item, flags = floor_evidence(nothing, GatePart(allow_below_floor=True))
 
-    with pytest.raises(GateRefused):
+    with pytest.raises(GateRefused) as refusal:
         refuse_unless_all_hold("shop", [item], flags)
+    assert refusal.value.failed == (item,)
+    assert (
+        "shop: not published, 1 of 1 measurements does not hold:\n  - ndcg@10 lead over the transition counts: "
+        "not measurable, must be at least 0 (n = 9): undecidable" in str(refusal.value)
+    )
+
+
+def test_a_refusal_names_what_failed_and_what_is_undecided_and_not_what_is_waived() -> None:
+    """Each with figure, limit and sample size; the list is never empty."""
+    part = GatePart(allow_below_floor=True)
+    waived, flags = floor_evidence(verdict(0.1, limit=0.0), part)
+    evidence = [
+        *quality_evidence({"all": verdict(0.0095, limit=0.01, n=12)}, part),
+        *speed_evidence([row(0.8, 0.7, 0.9), row(1.5, 1.4, 1.6)], part),
+        waived,
+    ]
+
+    with pytest.raises(GateRefused, match="2 of 4 measurements do not hold") as refusal:
+        refuse_unless_all_hold("shop", evidence, flags)
+
+    named = [line for line in str(refusal.value).splitlines() if line.startswith("  - ")]
+    assert len(named) == 2
+    assert "must be at most 0.01 (n = 12): undecidable" in named[0]
+    assert "0.8 [0.7, 0.9] x, must be at least 1 x (n = 60): fail" in named[1]
 
 
 def row(speedup: float, low: float, high: float) -> SpeedRow:
