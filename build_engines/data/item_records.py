@@ -52,7 +52,11 @@ def read_item_records(path: Path, id_column: str) -> Iterator[tuple[int, Record 
         raise DataError(
             path, f"is not UTF-8 (byte {error.start} of a block)", hint="save it as UTF-8"
         ) from error
-    except (OSError, pl.exceptions.PolarsError, csv.Error) as error:
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            path, f"is not a {suffix[1:]} file, or a damaged one", hint="export it again"
+        ) from error
+    except (OSError, csv.Error) as error:
         raise DataError(path, f"cannot be read as {suffix[1:]} ({error})", hint="check the file") from error
 
 

@@ -31,6 +31,8 @@ SUFFIXES: dict[str, LogKind] = {
 MAX_ID_CHARS = 256
 # Control characters, and what a byte that is not UTF-8 was read as.
 NOT_IN_AN_ID = r"[\x00-\x1f\x7f\x{FFFD}]"
+_SEPARATOR = "\x01"  # keeps a line whole: it is in no id, as an id with a control character is refused anyway
+NAMES_SHOWN, NAME_CHARS = 20, 40  # of the columns that a file has instead of the wanted one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ def read_lines(path: Path) -> pl.DataFrame:
             path,
             has_header=False,
             schema={"text": pl.String},
-            separator="\x01",  # in no id: an id with a control character is refused anyway
+            separator=_SEPARATOR,
             quote_char=None,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
@@ -128,8 +130,27 @@ def read_lines(path: Path) -> pl.DataFrame:
             row_index_offset=1,
         ).collect(engine="streaming")
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(path, f"cannot be read as text ({error})", hint="check the file") from error
+        raise _no_text(path, error) from error
     return lines.filter(pl.col("text").str.strip_chars().str.len_bytes() > 0)
+
+
+def _no_text(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(
+            path, f"cannot be read ({error.strerror})", hint="check the file and its permissions"
+        )
+    with path.open("rb") as file:
+        found = next(
+            (number for number, line in enumerate(file, start=1) if _SEPARATOR.encode() in line), None
+        )
+    what = (
+        "is not text"
+        if found is None
+        else "the line holds a control character (byte 0x01), so this is not text"
+    )
+    return DataError(
+        path, what, hint="write the log as UTF-8 text, or name its kind in [data.format]", line=found
+    )
 
 
 def _csv_fields(path: Path, form: LogFormat) -> pl.DataFrame:
@@ -137,7 +158,7 @@ def _csv_fields(path: Path, form: LogFormat) -> pl.DataFrame:
     lines = read_lines(path)
     if lines.is_empty():
         raise DataError(path, "the log is empty", hint=f"write a header and a row per event: {_wanted(form)}")
-    names = [name.strip() for name in next(csv.reader([lines["text"][0]], delimiter=separator))]
+    names = _header(path, lines["text"][0], int(lines["line"][0]), separator)
     picked = {alias: _index(path, names, column) for alias, column in _columns(form).items()}
     body = lines.slice(1)
     quoted = body["text"].str.contains('"', literal=True)
@@ -159,6 +180,18 @@ def _csv_fields(path: Path, form: LogFormat) -> pl.DataFrame:
     )
 
 
+def _header(path: Path, text: str, line: int, separator: str) -> list[str]:
+    try:
+        return [name.strip() for name in next(csv.reader([text], delimiter=separator))]
+    except csv.Error as error:
+        raise DataError(
+            path,
+            "the first line is not a header of column names",
+            hint="write one line of column names, then a row per event",
+            line=line,
+        ) from error
+
+
 def _quoted(text: str, separator: str) -> list[str] | None:
     try:
         return next(csv.reader([text], delimiter=separator, strict=True))
@@ -176,7 +209,11 @@ def _parquet_fields(path: Path, form: LogFormat) -> pl.DataFrame:
             pl.scan_parquet(path).select(**{alias: pl.col(name) for alias, name in wanted.items()}).collect()
         )
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(path, f"cannot be read as Parquet ({error})", hint="check the file") from error
+        raise DataError(
+            path,
+            "is not a Parquet file, or a damaged one",
+            hint="export it again, or name its kind in [data.format]",
+        ) from error
     for alias in ("user", "item"):
         dtype = rows.schema[alias]
         if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
@@ -233,9 +270,11 @@ def _wanted(form: LogFormat) -> str:
 def _index(path: Path, names: list[str], column: str) -> int:
     if column in names:
         return names.index(column)
+    shown = ", ".join(repr(name[:NAME_CHARS]) for name in names[:NAMES_SHOWN])
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     raise DataError(
         path,
-        f"no column {column!r}; the file has {', '.join(repr(name) for name in names)}",
+        f"no column {column!r}; the file has {shown}{more}",
         hint="name the user, item and timestamp columns in the recipe",
         line=1,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -187,6 +189,40 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, says: str)
     """Not Parquet, an unknown suffix, nothing inside: each its own sentence."""
     with pytest.raises(DataError, match=says):
         load(tmp_path, "", name=name)
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.txt", "log.parquet"])
+@pytest.mark.parametrize("seed", range(8))
+def test_random_bytes_are_refused_in_our_words(tmp_path: Path, name: str, seed: int) -> None:
+    """Whatever bytes: file, line where there is one, what to do; never the reading library's advice."""
+    (tmp_path / name).write_bytes(np.random.default_rng(seed).bytes(20_000))
+
+    with pytest.raises(DataError, match=name.replace(".", r"\.")) as told:
+        load_interactions(tmp_path / name)
+    assert not re.search("schema|extra_columns|PAR1|specification|newline=", str(told.value))
+    assert len(str(told.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"user_id\x01,item_id,timestamp\n", r"log\.csv:1: the line holds a control character \(byte 0x01\)"),
+        (
+            b"user_id,item\r_id,timestamp\n1,2,3\n",
+            r"log\.csv:1: the first line is not a header of column names",
+        ),
+        (
+            b"\n" + b"x" * 200_000 + b"\n1,2,3\n",
+            r"log\.csv:2: the first line is not a header of column names",
+        ),
+    ],
+)
+def test_what_is_no_text_is_told_with_its_line(tmp_path: Path, data: bytes, says: str) -> None:
+    """A control character, a carriage return inside the header, and a header that never ends."""
+    (tmp_path / "log.csv").write_bytes(data)
+
+    with pytest.raises(DataError, match=says):
+        load_interactions(tmp_path / "log.csv")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

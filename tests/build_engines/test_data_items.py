@@ -158,7 +158,7 @@ def test_a_key_twice_in_one_json_object_is_seen(tmp_path: Path) -> None:
         ("items.json", "[1]", "write one object"),
         ("items.json", '{"a": 3}', ":1: item 'a' is 3"),
         ("items.json", '{"a"', ":1: is not JSON"),
-        ("items.parquet", "no", "cannot be read as parquet"),
+        ("items.parquet", "no", "is not a parquet file, or a damaged one; export it again"),
         ("items.xml", "<a/>", "suffix"),
     ],
 )
