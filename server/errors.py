@@ -103,6 +103,19 @@ class RequestTooLarge(InvalidRequest):
         )
 
 
+class HeadTooLarge(InvalidRequest):
+    """The request line and headers have more bytes than the limit."""
+
+    code = Code.TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the request's line and headers are over the limit of {limit_bytes} bytes; send fewer or shorter headers",
+            field="request",
+            limit=f"{limit_bytes} bytes",
+        )
+
+
 class Unauthenticated(ServeError):
     """No key, or a wrong one."""
 

@@ -21,7 +21,14 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.errors import MalformedRequest, NotReady, RequestTooLarge, ServeError, TooManyBytes
+from server.errors import (
+    HeadTooLarge,
+    MalformedRequest,
+    NotReady,
+    RequestTooLarge,
+    ServeError,
+    TooManyBytes,
+)
 from server.http_api.connections import Connections
 from server.http_api.hot_exchange import HotExchange, Refusal
 from server.http_api.recommend import Endpoint
@@ -65,8 +72,11 @@ class VitrineProtocol(HttpToolsProtocol):
         """A client is there."""
         super().connection_made(transport)
         self.url = b""
-        self.head_bytes = 0
+        self.head_bytes = 0  # at least, of a head that is not whole yet
+        self.head_at_most_bytes = 0
+        self.packet_bytes = 0
         self.in_head = False
+        self.wants_upgrade = False
         self.discarding_until_s: float | None = None
         self.receiving_since_s: float | None = None
         self.idle_since_s = time.monotonic()
@@ -101,8 +111,10 @@ class VitrineProtocol(HttpToolsProtocol):
             return  # lingering: thrown away without a look
         if self.receiving_since_s is None or self.in_head:
             self.head_bytes += len(data)
+            self.head_at_most_bytes += len(data)
+        self.packet_bytes = len(data)
         try:
-            self.parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserError as error:
             if not self._refused:
                 cause = error.__context__
@@ -112,10 +124,30 @@ class VitrineProtocol(HttpToolsProtocol):
                     log.error("connection failed", exc_info=cause)
                 self._refuse_outright(MalformedRequest("this is not an HTTP/1.1 request", field="request"))
             return
-        except httptools.HttpParserUpgrade:
-            return  # what asked for an upgrade was answered as plain HTTP
         if self.in_head and self.head_bytes > MAX_HEAD_BYTES and not self._refused:
-            self._refuse_outright(RequestTooLarge(self.head_bytes, MAX_HEAD_BYTES), status=431)
+            self._refuse_outright(HeadTooLarge(MAX_HEAD_BYTES), status=431)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; a request that asks for another protocol is read again from its head, without the wish.
+
+        The parser ends at such a head, whatever body follows it; RFC 9110 lets us answer as if we had not been asked.
+        """
+        rest: bytes | memoryview = data
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self.wants_upgrade:
+                    return  # CONNECT, which has its answer
+                rest = memoryview(rest)[upgrade.args[0] :]
+            self.wants_upgrade = False
+            old = self.parser
+            lines = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+            line = b"%b %b HTTP/%b\r\n" % (old.get_method(), self.url, old.get_http_version().encode())
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+            self.parser.feed_data(b"%b%b\r\n" % (line, b"".join(lines)))
 
     def resume_writing(self) -> None:
         """The client takes its answers again: go on with what waits in line."""
@@ -135,6 +167,7 @@ class VitrineProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self.in_head = True
+        self.head_at_most_bytes = self.packet_bytes
         self.body_bytes = 0
         self.receiving_since_s = time.monotonic()
 
@@ -145,6 +178,12 @@ class VitrineProtocol(HttpToolsProtocol):
         if self._refused:
             return
         parser = self.parser
+        if self.head_at_most_bytes > MAX_HEAD_BYTES and self._parsed_head_bytes() > MAX_HEAD_BYTES:
+            self._refuse_outright(HeadTooLarge(MAX_HEAD_BYTES), dict(self.headers), status=431)
+            return
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self.wants_upgrade = True
+            return
         headers = dict(self.headers)
         endpoint = self.hot.get(self.url) if parser.get_method() == b"POST" else None
         length = headers.get(b"content-length")
@@ -184,7 +223,7 @@ class VitrineProtocol(HttpToolsProtocol):
         """The request is whole."""
         self.receiving_since_s = None
         self._give_back()
-        if self._refused:
+        if self._refused or self.wants_upgrade:
             return
         cycle = self.cycle
         if isinstance(cycle, HotExchange):
@@ -193,6 +232,10 @@ class VitrineProtocol(HttpToolsProtocol):
                 self._run(cycle)
         else:
             super().on_message_complete()
+
+    def _parsed_head_bytes(self) -> int:
+        lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+        return len(self.parser.get_method()) + len(self.url) + len(b"  HTTP/1.1\r\n\r\n") + lines
 
     # --- order on the connection ---
 

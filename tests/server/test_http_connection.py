@@ -304,6 +304,49 @@ async def test_an_upgrade_is_answered_as_plain_http() -> None:
         assert (await connection.answer())[0] == 200
 
 
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
+
+
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/recommendations?x=1"])
+async def test_a_post_that_offers_h2c_is_answered_as_plain_http(path: str) -> None:
+    """curl --http2 and Java's HttpClient ask for an upgrade with their body; hot and cold, in one packet, chunked, and the
+    connection goes on."""
+    async with serving() as server:
+        connection = await server.connect()
+        connection.send(post({"history": ["sku-1"], "k": 1}, path, *UPGRADE) * 3 + post(ASK, path))
+        for _ in range(4):
+            status, headers, body = await connection.answer()
+            assert (status, first(body)) == (200, "sku-1-r1")
+            assert "upgrade" not in headers
+        text = b'{"history":["sku-2"],"k":1}'
+        head = post(b"", path, *UPGRADE, "transfer-encoding: chunked").replace(b"content-length: 0\r\n", b"")
+        connection.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(text), text))
+        assert first((await connection.answer())[2]) == "sku-2-r1"
+
+
+async def test_an_upgrade_may_come_in_pieces_and_speak_of_upgrades_in_its_body() -> None:
+    """Every split of the head gives the same answer, and no byte of a body is touched."""
+    async with serving() as server:
+        connection = await server.connect()
+        text = b'{"history": ["sku-1"], "k": 1, "user_id":\r\n"Upgrade: h2c"\r\n}'
+        for byte in post(text, "/v1/recommendations", *UPGRADE):
+            connection.send(bytes((byte,)))
+            await connection.writer.drain()
+        status, _, _ = await connection.answer()
+        assert status == 200
+        assert server.fake.seen[-1].user_id == "Upgrade: h2c"
+
+
+async def test_limits_hold_for_a_request_that_offers_h2c() -> None:
+    """Asking for an upgrade is no way around the body's limit, nor around a wrong head."""
+    async with serving() as server:
+        for size, want in (("67108864", 413), ("x", 400)):
+            connection = await server.connect()
+            lines = ("POST /v1/recommendations HTTP/1.1", "host: shop", *UPGRADE, f"content-length: {size}")
+            connection.send("\r\n".join((*lines, "", "")).encode())
+            assert (await connection.answer())[0] == want
+
+
 async def test_refusals_by_the_connection_itself_are_counted() -> None:
     """Too large, not HTTP, too slow, too many: each has its reason, so that an operator sees an attack."""
     async with serving(read_timeout_s=0.2, max_connections=3) as server:

@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+import pytest
+
 from server.byte_budget import ByteBudget
 from server.http_api.connections import Connections
 from server.telemetry_interface import NullTelemetry
@@ -67,6 +69,28 @@ async def test_an_endless_head_is_cut_off() -> None:
         connection = await server.connect()
         connection.send(b"GET /healthz HTTP/1.1\r\n" + b"x-filler: " + b"a" * 40_000)
         assert (await connection.answer())[0] == 431
+        assert await connection.closed()
+
+
+@pytest.mark.parametrize("before", [b"", post({"k": 0})])
+@pytest.mark.parametrize("more", [(), ("connection: upgrade", "upgrade: h2c")])
+async def test_a_head_that_comes_whole_is_held_to_its_limit(before: bytes, more: tuple[str, ...]) -> None:
+    """40 KB of headers in one packet are refused, also behind another request; a large body does not count as head."""
+    async with serving() as server:
+        connection = await server.connect()
+        await until(lambda: server.app.connections._open)
+        protocol = next(iter(server.app.connections._open))
+        for filler, size, want in ((30_000, 60_000, 200), (40_000, 0, 431)):
+            text = json.dumps(ASK).encode() + b" " * size
+            request = post(text, "/v1/recommendations", "x-filler: " + "a" * filler, *more)
+            protocol.data_received(before + request)  # a socket might cut it in two
+            if before:
+                assert (await connection.answer())[0] == 422
+            status, headers, body = await connection.answer()
+            assert status == want
+        error = json.loads(body)["error"]
+        assert (error["field"], error["limit"]) == ("request", "32768 bytes")
+        assert headers["connection"] == "close"
         assert await connection.closed()
 
 
