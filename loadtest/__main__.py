@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
     is_open = plan.closed is None
     evidence = evidence_of(outcome.samples, offered_rps=plan.offered_rps, open_loop=is_open)
     judgements = judge_all(tuple(args.slo), evidence)
-    result = report_json.result_of(plan, outcome, within_s=_within(args))
+    result = report_json.result_of(plan, outcome, within_s=_within(args), objectives=args.slo)
     return _publish(args, report_json.report_of("run", plan, result, judgements, title=args.title))
 
 

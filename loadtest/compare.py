@@ -56,6 +56,9 @@ def table(first: Json, second: Json, *, names: tuple[str, str] = ("A", "B")) -> 
         for key in ("target", "arrivals", "offered_rps", "duration_s")
         if first["load"][key] != second["load"][key]
     ]
+    for name, report in zip(names, (first, second), strict=True):
+        if reason := report["result"].get("p99_refused"):
+            lines.append(f"\np99 of {name} {reason}.")
     if differing:
         lines.append(f"\nNot the same load: {', '.join(differing)} differ.")
     return "\n".join(lines)

@@ -62,7 +62,7 @@ def find_highest(
             best = last
     assert last is not None, "a search probes at least once"
     plan, outcome, judgements = best or last
-    result = report_json.result_of(plan, outcome, within_s=within_s)
+    result = report_json.result_of(plan, outcome, within_s=within_s, objectives=objectives)
     report = report_json.report_of("find", plan, result, judgements, title=args.title)
     report["probes"] = probes
     report["highest_passed_rps"] = search.passed_rps or None
@@ -87,8 +87,19 @@ def _plan(args: argparse.Namespace, bodies: tuple[bytes, ...], rate: float, seed
 def _probe(
     plan: Plan, outcome: Outcome, judgements: tuple[Judgement, ...], rate: float, within_s: float
 ) -> Json:
-    result = report_json.result_of(plan, outcome, within_s=within_s)
-    kept = ("offered_rps", "ok_rps", "good_rps", "latency_ms", "late_ms", "status", "served_by", "used")
+    objectives = [judgement.objective for judgement in judgements]
+    result = report_json.result_of(plan, outcome, within_s=within_s, objectives=objectives)
+    kept = (
+        "offered_rps",
+        "ok_rps",
+        "good_rps",
+        "latency_ms",
+        "p99_refused",
+        "late_ms",
+        "status",
+        "served_by",
+        "used",
+    )
     return {
         "rate_rps": rate,
         "verdict": overall(judgements).value,

@@ -44,9 +44,10 @@ def page(report: Json) -> str:
         _verdicts(report["verdicts"]),
         _probes(report),
         *_over_time(report),
-        _segments(result.get("segments", ())),
+        _segments(result),
         *_distribution(report),
         "<h2>Latency</h2>",
+        f'<p class="sub">p99 {_e(result["p99_refused"])}</p>' if result.get("p99_refused") else "",
         _latency_table(result),
         "<h2>Answers</h2>",
         _table(("status", "requests", "share"), _shares(result["status"])),
@@ -66,7 +67,7 @@ def _cards(report: Json) -> str:
     result = report["result"]
     cards = [
         (_ms(result["latency_ms"]["p50"]), "p50"),
-        (_ms(result["latency_ms"]["p99"]), "p99"),
+        (_p99(result["latency_ms"], result), "p99"),
         (f"{result['offered_rps']:.0f}/s", "offered"),
         (f"{result['ok_rps']:.0f}/s", "answered"),
         (f"{result['good_rps']:.0f}/s", f"within {result['good_within_ms']:g} ms"),
@@ -99,7 +100,7 @@ def _probes(report: Json) -> str:
         return ""
     rows = "".join(
         f'<tr><td>{probe["rate_rps"]:g}/s</td><td class="left {probe["verdict"]}">{probe["verdict"]}</td>'
-        f"<td>{probe['ok_rps']:.0f}/s</td><td>{_ms(probe['latency_ms']['p50'])}</td><td>{_ms(probe['latency_ms']['p99'])}</td>"
+        f"<td>{probe['ok_rps']:.0f}/s</td><td>{_ms(probe['latency_ms']['p50'])}</td><td>{_p99(probe['latency_ms'], probe)}</td>"
         f"<td>{_ms(probe['late_ms']['p99'])}</td></tr>"
         for probe in report["probes"]
     )
@@ -171,15 +172,16 @@ def _over_time(report: Json) -> list[str]:
     return ["<h2>Over time</h2>", draw(latency), draw(offered), draw(answered)]
 
 
-def _segments(segments: Sequence[Json]) -> str:
+def _segments(result: Json) -> str:
+    segments = result.get("segments", ())
     if not segments:
         return ""
     rows = [
         (
             f"{part['start_s']:g} to {part['start_s'] + part['duration_s']:g} s",
             *(f"{part[name]:.0f}/s" for name in ("offered_rps", "ok_rps", "good_rps", "refused_rps")),
-            _ms(part["ok_took_ms"]["p99"]) if part["ok_rps"] else "-",
-            _ms(part["refused_took_ms"]["p99"]) if part["refused_rps"] else "-",
+            _p99(part["ok_took_ms"], result) if part["ok_rps"] else "-",
+            _p99(part["refused_took_ms"], result) if part["refused_rps"] else "-",
             "never" if part["settled_after_s"] is None else f"{part['settled_after_s']:g} s",
         )
         for part in segments
@@ -206,10 +208,14 @@ def _distribution(report: Json) -> list[str]:
 
 def _latency_table(result: Json) -> str:
     names = ("p50", "p75", "p90", "p95", "p99", "p99.9", "max", "mean")
-    rows = [("over all, no success is infinite", *(_ms(result["latency_ms"][name]) for name in names))]
+
+    def figures(of: Json) -> list[str]:
+        return [_p99(of, result) if name == "p99" else _ms(of[name]) for name in names]
+
+    rows = [("over all, no success is infinite", *figures(result["latency_ms"]))]
     for key, part in result["classes"].items():
         if part["count"]:
-            rows.append((f"{key} ({part['count']})", *(_ms(part["took_ms"][name]) for name in names)))
+            rows.append((f"{key} ({part['count']})", *figures(part["took_ms"])))
     rows.append(("generator late", *(_ms(result["late_ms"][name]) for name in names)))
     return _table(("", *names), rows)
 
@@ -266,6 +272,10 @@ def _ceiling(values: Sequence[float | None], limits: Sequence[tuple[float, str]]
 
 def _ms(value: float | None) -> str:
     return "∞" if value is None else f"{value:.2f} ms" if value < 1000 else f"{value / 1000:.2f} s"
+
+
+def _p99(figures: Json, result: Json) -> str:
+    return "refused" if result.get("p99_refused") else _ms(figures["p99"])
 
 
 def _e(value: object) -> str:

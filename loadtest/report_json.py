@@ -1,6 +1,6 @@
 """The report as data: one JSON object with a schema name, which HTML and ``compare`` are made from.
 
-Infinite is written ``null``, as JSON has no other word for it.
+Infinite is written ``null``, as JSON has no other word for it; so is a p99 that ``p99_refused`` says is no evidence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from loadtest.plan import Plan
 from loadtest.run import Outcome
 from loadtest.segments import segment_figures
-from loadtest.slo import Judgement, Verdict, overall
+from loadtest.slo import Judgement, Objective, Verdict, overall
 from loadtest.summary import summarise
 
 SCHEMA = "vitrine-loadtest/1"
@@ -78,9 +78,23 @@ def describe_load(plan: Plan) -> Json:
     }
 
 
-def result_of(plan: Plan, outcome: Outcome, *, within_s: float, bin_s: float = 0.1) -> Json:
-    """All figures of one run."""
-    result = summarise(outcome.samples, plan.duration_s, within_s=within_s, bin_s=bin_s)
+def result_of(
+    plan: Plan,
+    outcome: Outcome,
+    *,
+    within_s: float,
+    bin_s: float = 0.1,
+    objectives: Sequence[Objective] = (),
+) -> Json:
+    """All figures of one run; an objective for the p99 says how late the generator may have been for it."""
+    limits_s = [objective.limit_s for objective in objectives if objective.quantile == 0.99]
+    result = summarise(
+        outcome.samples,
+        plan.duration_s,
+        within_s=within_s,
+        bin_s=bin_s,
+        limit_s=min(limits_s, default=None),
+    )
     if len(plan.profile) > 1:
         result["segments"] = segment_figures(outcome.samples, plan.profile, within_s=within_s, bin_s=bin_s)
     used: Json = dict(outcome.used)

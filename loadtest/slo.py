@@ -154,6 +154,23 @@ def percentile(sorted_s: npt.NDArray[np.float64], quantile: float) -> float:
     return float(sorted_s[min(max(rank, 1), len(sorted_s)) - 1])
 
 
+def lateness_refusal(late_s: float, limit_s: float, name: str) -> str | None:
+    """Why a percentile is no evidence: the generator was late by more than its share; None: it was not.
+
+    Args:
+        late_s: the generator's lateness at the percentile.
+        limit_s: the percentile's limit, or what was measured where there is none.
+        name: of the percentile, such as p99.
+    """
+    allowed_s = max(LATE_SHARE * limit_s, LATE_FLOOR_S)
+    if not late_s > allowed_s:
+        return None
+    return (
+        f"refused: the generator itself was {_ms(late_s)} late at {name}, {_ms(allowed_s)} is allowed;"
+        " try --nice -10, --realtime or --processes 2, or give it its own core"
+    )
+
+
 def judge(objective: Objective, evidence: Evidence) -> Judgement:
     """Give the verdict on one objective."""
     if objective.rate_rps is not None and evidence.offered_rps < objective.rate_rps * 0.999:
@@ -185,17 +202,11 @@ def overall(judgements: tuple[Judgement, ...]) -> Verdict:
 def _judge_percentile(objective: Objective, quantile: float, evidence: Evidence) -> Judgement:
     ordered = np.sort(evidence.latency_s)
     count, observed = len(ordered), percentile(ordered, quantile)
-    late_s, allowed_s = (
-        percentile(np.sort(evidence.late_s), quantile),
-        max(LATE_SHARE * objective.limit_s, LATE_FLOOR_S),
-    )
+    late_s = percentile(np.sort(evidence.late_s), quantile)
     name = f"p{quantile * 100:g}"
     interval = _interval(ordered, quantile)
-    if late_s > allowed_s:
-        reason = (
-            f"refused: the generator itself was {_ms(late_s)} late at {name}, {_ms(allowed_s)} is allowed;"
-            " try --nice -10, --realtime or --processes 2, or give it its own core"
-        )
+    reason = lateness_refusal(late_s, objective.limit_s, name)
+    if reason is not None:
         return Judgement(objective, Verdict.UNDECIDABLE, reason, observed, interval, late=True)
     misses = count - int(np.searchsorted(ordered, objective.limit_s, side="right"))
     said = f"{name} {_ms(observed)}, limit {_ms(objective.limit_s)}, {misses} of {count} requests missed it"

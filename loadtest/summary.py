@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.measure import CLASSES, FALLBACK, MODEL, Samples
-from loadtest.slo import Evidence, percentile
+from loadtest.slo import Evidence, lateness_refusal, percentile
 
 QUANTILES = (("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999))
 _CDF_POINTS = 200
@@ -46,19 +46,34 @@ def quantiles_ms(values_s: Array) -> Json:
     return figures
 
 
-def summarise(samples: Samples, duration_s: float, *, within_s: float, bin_s: float = 0.1) -> Json:
+def summarise(
+    samples: Samples,
+    duration_s: float,
+    *,
+    within_s: float,
+    bin_s: float = 0.1,
+    limit_s: float | None = None,
+) -> Json:
     """All figures of a run.
+
+    A p99 over all is refused (``null``, with the reason in ``p99_refused``) where the generator was too late for it.
 
     Args:
         samples: rows of the measured time, times counted from its start.
         duration_s: length of the measured time.
         within_s: an answer counts as good when it comes within this.
         bin_s: resolution of the timeline.
+        limit_s: what the p99 is held to, which says how late is too late; None: the p99 itself says it.
     """
     count, span = len(samples), max(duration_s, 1e-9)
     elapsed, ok = samples.elapsed_s, samples.ok
     good = ok & (elapsed <= within_s)
     tiers = samples.tier[ok]
+    p99_s, late_s = (percentile(np.sort(values), 0.99) for values in (samples.latency_s, samples.late_s))
+    p99_refused = lateness_refusal(late_s, p99_s if limit_s is None else limit_s, "p99")
+    latency_ms = quantiles_ms(samples.latency_s)
+    if p99_refused is not None:
+        latency_ms["p99"] = None
     classes = {}
     for name in CLASSES:
         mask = samples.in_class(name)
@@ -76,7 +91,8 @@ def summarise(samples: Samples, duration_s: float, *, within_s: float, bin_s: fl
         "good": int(good.sum()),
         "good_rps": int(good.sum()) / span,
         "good_within_ms": within_s * 1e3,
-        "latency_ms": quantiles_ms(samples.latency_s),
+        "latency_ms": latency_ms,
+        "p99_refused": p99_refused,
         "classes": classes,
         "status": samples.statuses(),
         "served_by": {

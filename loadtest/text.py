@@ -11,17 +11,20 @@ def text_of(report: Json) -> str:
     """The report in plain text."""
     load, result, used = report["load"], report["result"], report["result"]["used"]
     latency, late = result["latency_ms"], result["late_ms"]
+    refused = result.get("p99_refused")  # not in old reports
     rows = [
         f"{load['target']}  {load['arrivals']}  {load['duration_s']:g} s after {load['warmup_s']:g} s of warm-up",
         f"offered   {result['offered']} requests, {result['offered_rps']:.1f}/s",
         f"answered  {result['ok_rps']:.1f}/s ok, {result['good_rps']:.1f}/s within {result['good_within_ms']:g} ms",
-        f"latency   {_line(latency)}   (over all; no success counts as infinite)",
+        f"latency   {_line(latency, refused)}   (over all; no success counts as infinite)",
     ]
+    if refused:
+        rows.append(f"p99       {refused}")
     for name in ("refused", "failed"):
         part = result["classes"][name]
         if part["count"]:
             rows.append(
-                f"{name:<9} {part['count']} ({part['share'] * 100:.1f} %), told after {_line(part['took_ms'])}"
+                f"{name:<9} {part['count']} ({part['share'] * 100:.1f} %), told after {_line(part['took_ms'], refused)}"
             )
     for part in result.get("segments", ()):
         settled = part["settled_after_s"]
@@ -54,11 +57,11 @@ def text_of(report: Json) -> str:
     return "\n".join(rows)
 
 
-def _line(figures: Json) -> str:
-    return (
-        "  ".join(f"{name} {_figure(figures[name])}" for name in ("p50", "p90", "p99", "p99.9", "max"))
-        + " ms"
-    )
+def _line(figures: Json, refused: str | None = None) -> str:
+    shown = {name: _figure(figures[name]) for name in ("p50", "p90", "p99", "p99.9", "max")}
+    if refused:
+        shown["p99"] = "refused"
+    return "  ".join(f"{name} {figure}" for name, figure in shown.items()) + " ms"
 
 
 def _rates(part: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from loopback import Answer, answer
 
+from loadtest import __main__ as loadtest_main
 from loadtest import probe, report_json
 from loadtest.__main__ import main
 from loadtest.client import Target
@@ -84,6 +86,37 @@ def test_refusals_fail_an_objective(http_server: Callable[[Answer], Target], tmp
     assert refused["count"] == report["result"]["offered"]
     assert refused["took_ms"]["p99"] is not None
     assert report["result"]["latency_ms"]["p50"] is None
+
+
+def test_a_late_p99_is_shown_as_refused_everywhere(
+    http_server: Callable[[Answer], Target],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without any objective too: on the terminal, on the page and in the data, with how late it was."""
+    target, data, page = http_server(lambda request: GOOD), tmp_path / "run.json", tmp_path / "run.html"
+
+    def late(plan: Plan, **more: Any) -> Outcome:
+        outcome = run_plan(plan, **more)
+        samples = outcome.samples
+        ended_s = samples.due_s + 0.015
+        return replace(outcome, samples=replace(samples, sent_s=samples.due_s + 0.01, ended_s=ended_s))
+
+    monkeypatch.setattr(loadtest_main, "run_plan", late)
+    run(target, "--rate", "100", "--duration", "0.5", "--json", str(data), "--html", str(page))
+
+    said, result = capsys.readouterr().out, json.loads(data.read_text())["result"]
+    assert result["latency_ms"]["p99"] is None
+    assert result["latency_ms"]["p50"] == 15.0
+    assert "10.00 ms late at p99" in result["p99_refused"]
+    assert "p99 refused  p99.9" in said
+    assert result["p99_refused"] in said
+    text = page.read_text()
+    assert "<b>refused</b><span>p99</span>" in text
+    assert result["p99_refused"] in text
+    assert main(["compare", str(data), str(data)]) == 0
+    assert "10.00 ms late at p99" in capsys.readouterr().out
 
 
 def test_too_few_requests_are_undecidable(http_server: Callable[[Answer], Target]) -> None:

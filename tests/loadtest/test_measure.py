@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,40 @@ def test_every_request_is_in_one_class_and_one_moment(rows: list[tuple[float, fl
 def test_figures_are_json_without_nan(rows: list[tuple[float, float, int]]) -> None:
     """A report can be read by anything; infinite is null."""
     json.dumps(summarise(recorded(rows), 3.0, within_s=0.5), allow_nan=False)
+
+
+def late_by(late_s: float, *, took_s: float = 0.005, status: int = 200) -> Samples:
+    recorder = Recorder(np.arange(600) / 200)
+    for number in range(600):
+        recorder.hand(number, number / 200 + late_s)
+        recorder.end(number, status, MODEL, number / 200 + late_s + took_s)
+    return recorder.samples()
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "limit_ms", "refused"),
+    [(0.1, None, False), (3.0, None, True), (3.0, 20.0, True), (3.0, 40.0, False), (0.7, 20.0, False)],
+)
+def test_a_p99_is_refused_when_the_generator_was_late(
+    late_ms: float, limit_ms: float | None, refused: bool
+) -> None:
+    """More than a tenth of the limit, or of the p99 itself where there is no limit: null and a sentence, nothing else."""
+    limit_s = None if limit_ms is None else limit_ms / 1e3
+    result = summarise(late_by(late_ms / 1e3), 3.0, within_s=0.5, limit_s=limit_s)
+
+    if refused:
+        assert result["latency_ms"]["p99"] is None
+        assert f"{late_ms:.2f} ms late at p99" in result["p99_refused"]
+    else:
+        assert result["latency_ms"]["p99"] is not None
+        assert result["p99_refused"] is None
+    assert result["latency_ms"]["p50"] is not None
+    assert result["late_ms"]["p99"] == late_ms
+
+
+def test_an_infinite_p99_is_no_refused_one() -> None:
+    """Lateness does not hide that nobody was answered."""
+    assert summarise(late_by(0.003, status=500), 3.0, within_s=0.5)["p99_refused"] is None
 
 
 @given(rows)
