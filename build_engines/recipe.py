@@ -28,6 +28,7 @@ from build_engines.recipe_parts import (
     metric_cutoff,
 )
 from build_engines.recipe_toml import Origin, apply_sets, decode, parse_toml
+from build_engines.torch_device import check_device
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -73,6 +74,11 @@ class Recipe:
             raise ValueError(
                 f"gate.batch_sizes has {too_large[0]}, export.max_batch is {self.export.max_batch}"
             )
+        if self.transitions.half_life_s is not None:
+            raise ValueError(
+                f"transitions.half_life_s is {self.transitions.half_life_s:g}; leave it out: "
+                "training does not keep the times that it needs"
+            )
         ranks = metric_cutoff(self.gate.metric) + 1  # one more, to see a tie that crosses the cutoff
         if self.export.max_k < ranks:
             raise ValueError(
@@ -105,7 +111,9 @@ def load_recipe(file: Path, sets: Sequence[str] = ()) -> Recipe:
     file = find_recipe(file)
     table, text = parse_toml(file)
     keys = apply_sets(table, sets)
-    recipe = decode(Recipe, table, Origin(file=file, set_keys=keys))
+    origin = Origin(file=file, set_keys=keys)
+    recipe = decode(Recipe, table, origin)
+    check_device(origin.place("train.device"), recipe.train.device)
     return _with_text(recipe, text + "".join(f"\n# --set {setting}" for setting in sets))
 
 

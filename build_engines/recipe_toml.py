@@ -1,8 +1,8 @@
 """TOML tables into frozen dataclasses: every key known, every value of its type, every error with its place.
 
 A key that nobody reads is a wish that nobody hears, so an unknown one is an error that names the nearest
-known key. Ranges are the dataclasses' own business (``__post_init__`` raises ``ValueError``); the place is
-added here.
+known key. Ranges stand in one table, ``recipe_limits``; what values say of each other is the dataclasses' own business
+(``__post_init__`` raises ``ValueError``), and the place is added here.
 
 Paths in a file are relative to that file; paths in a ``--set`` are relative to where the command was typed.
 """
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from build_engines.errors import RecipeError
+from build_engines.recipe_limits import LIMITS
 
 T = TypeVar("T")
 
@@ -120,6 +121,10 @@ def decode(kind: type[T], table: object, origin: Origin, key: str = "") -> T:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise RecipeError(f"{origin.place(_join(key, name))} is missing; it has no default")
+    for name, limit in LIMITS.get(kind, {}).items():
+        fault = limit.fault(values.get(name))
+        if fault is not None:
+            raise RecipeError(f"{origin.place(_join(key, name))} {fault}")
     try:
         return kind(**values)
     except ValueError as error:

@@ -21,6 +21,7 @@ from build_engines.text.recipe_parts import (
     TextSplitPart,
 )
 from build_engines.text.tuning_parts import TuningConfig
+from build_engines.torch_device import check_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,10 @@ def load_text_recipe(file: Path, sets: Sequence[str] = ()) -> TextRecipe:
     file = find_recipe(file)
     table, text = parse_toml(file)
     keys = apply_sets(table, sets)
-    recipe = decode(TextRecipe, table, Origin(file=file, set_keys=keys))
+    origin = Origin(file=file, set_keys=keys)
+    recipe = decode(TextRecipe, table, origin)
+    if recipe.finetune is not None:
+        check_device(origin.place("finetune.device"), recipe.finetune.device)
     return _with_text(recipe, text + "".join(f"\n# --set {setting}" for setting in sets))
 
 

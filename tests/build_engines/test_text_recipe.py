@@ -237,7 +237,7 @@ def test_killed_anywhere_the_line_goes_on(person: Person, tmp_path: Path) -> Non
         ("gate.filled=512", "gate.filled is 512, must be below package.max_context (512)"),
         ("split.gate_share=0.9", "are more than 1 together"),
         ("data.pairs=x.jsonl", "give either pairs (a file) or sample_copy (a section)"),
-        ("data.sample_copy.every=0", "every is 0; use 1 or more"),
+        ("data.sample_copy.every=0", "every is 0; use 1 to 1000000"),
         ("model.name=../x", "model name '../x'"),
     ],
 )
