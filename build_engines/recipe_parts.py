@@ -10,6 +10,7 @@ Ranges stand in ``recipe_limits``. Units: as the names say; shares are 0..1.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from server.artifacts.schema import check_model_name
 
 JUDGED_BY = ("ndcg", "recall", "mrr")
 TARGET_KINDS = ("onnxruntime", "tensorrt_rtx", "tensorrt")
+_CAPABILITY = re.compile(r"sm[0-9]{2,3}[a-z]?")
 Precision = Literal["fp32", "int8"]
 OnRefused = Literal["stop", "publish_parent"]
 
@@ -186,6 +188,11 @@ class CompilePart:
                 raise ValueError(f"target {target!r} is not known; known are {', '.join(TARGET_KINDS)}")
             if kind == "tensorrt_rtx" and not capabilities:
                 raise ValueError(f'target {target!r} needs its GPUs: "tensorrt_rtx:sm86,sm89"')
+            if kind == "onnxruntime" and capabilities:
+                raise ValueError(f"target {target!r} names GPUs; onnxruntime runs on the CPU, leave them out")
+            for name in capabilities.split(",") if capabilities else ():
+                if not _CAPABILITY.fullmatch(name.strip().lower()):
+                    raise ValueError(f'target {target!r} has the GPU {name!r}; write such as "sm86"')
         if "onnxruntime" not in self.targets:
             raise ValueError('targets must hold "onnxruntime": the gate measures on it')
 

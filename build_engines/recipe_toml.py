@@ -25,6 +25,10 @@ from build_engines.errors import RecipeError
 from build_engines.recipe_limits import LIMITS
 
 T = TypeVar("T")
+_NOT_TOML = (
+    ValueError,
+    RecursionError,
+)  # beside TOMLDecodeError: a number of 5,000 digits, brackets 1,000 deep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
         raise RecipeError(f"{file}: cannot be read ({error.strerror}); name a recipe file") from error
     try:
         return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
+    except _NOT_TOML as error:
         raise RecipeError(f"{file}: is not TOML: {error}") from error
 
 
@@ -144,7 +148,7 @@ def _field(hint: Any, value: object, origin: Origin, key: str) -> object:
         raise RecipeError(f"{origin.place(key)} is {value!r}, must be a section with keys")
     try:
         return msgspec.convert(value, type=hint)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError) as error:
         raise RecipeError(f"{origin.place(key)} is {value!r}: {error}") from error
 
 
@@ -161,5 +165,5 @@ def _join(key: str, name: str) -> str:
 def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NOT_TOML:
         return text

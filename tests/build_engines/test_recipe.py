@@ -65,6 +65,12 @@ def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
         ("[gate]\nbatch_sizes = [1, 512]", r"gate\.batch_sizes has 512, export\.max_batch is 64"),
         ("[quantize]\nprecision = 'int3'", r"quantize\.precision is 'int3'"),
         ("[compile]\ntargets = ['tensorrt_rtx']\n", r"compile: target 'tensorrt_rtx' needs its GPUs"),
+        ("[compile]\ntargets = []\n", r"compile\.targets is empty; give 1 to 64 words"),
+        (
+            "[compile]\ntargets = ['onnxruntime', 'tensorrt_rtx:sm86,']\n",
+            r"has the GPU ''; write such as \"sm86\"",
+        ),
+        ("[compile]\ntargets = ['onnxruntime:sm86']\n", r"onnxruntime runs on the CPU"),
         ("[compile]\ntargets = ['onnx']\n", r"compile: target 'onnx' is not known"),
         ("[compile]\ntargets = ['tensorrt']\n", r'must hold "onnxruntime"'),
         ("[gate]\nmetric = 'auc'", r"gate: metric is 'auc'; use one such as ndcg@10"),
@@ -282,6 +288,10 @@ def test_a_value_out_of_its_limits_is_a_sentence(
         ),
         ("network.length=100000", "--set network.length is 100000; use 1 to 4096"),
         ("export.max_batch=100000", "--set export.max_batch is 100000; use 1 to 4096"),
+        ("train.epochs=" + "9" * 400, "; use 1 to 100000"),
+        ("train.epochs=" + "9" * 5000, "Expected `int`"),
+        ("train.learning_rate=" + "9" * 400, "train.learning_rate is 999"),
+        ("mix.gammas=" + "[" * 5000, "Expected `array`"),
         ("transitions.half_life_s=60.0", "transitions.half_life_s is 60; leave it out"),
         ("train.device=tpu", """--set train.device is 'tpu'; use "cpu", "cuda" or "cuda:N"""),
         (
