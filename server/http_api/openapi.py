@@ -7,17 +7,22 @@ from typing import Any
 import msgspec
 
 from server.domain import ModelInfo
+from server.errors import InvalidRequest, NotFound, ServeError
+from server.http_api.error_examples import REQUEST_ID, error_examples
 from server.http_api.schemas import EventIn, FiltersIn, RecommendIn, RecommendOut
-from server.http_api.status import STATUS, ErrorBody
+from server.http_api.status import ErrorBody, error_detail
 
 MEANING = {
     400: "the body does not parse",
     401: "no API key, or a wrong one",
     403: "the key may not do this",
     404: "no such model or path",
+    405: "another method is for this path; Allow says which",
+    408: "the request did not arrive whole in time",
     413: "the body is over the limit; it was not read",
     422: "a field is wrong: names it, its value, the limit and what to do",
     429: "full; Retry-After says when to try again",
+    431: "the request line and headers are over the limit",
     500: "our fault; ask the operator with the request id",
     503: "starting or stopping; try again",
     504: "the deadline cannot be met, where the fallback tier is off",
@@ -35,15 +40,9 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "unknown_items": 0,
     "timings_ms": {"queue": 0.11, "encode": 0.05, "engine": 1.2, "post": 0.06, "total": 1.6},
 }
-ERROR_EXAMPLE: dict[str, Any] = {
-    "error": {
-        "code": "invalid_argument",
-        "message": "k is 0; ask for 1 to 100 items",
-        "field": "k",
-        "limit": "1 .. 100",
-        "request_id": "3f9c2a71d0be-1c",
-    }
-}
+
+
+_NO_MODEL = NotFound("there is no model 'shoes' here; there are shop", field="name")
 
 
 class ModelEntry(msgspec.Struct):
@@ -97,6 +96,7 @@ def document(
     *,
     text_model: str | None = None,
     product_copy: bool = False,
+    max_k: int = 100,
 ) -> dict[str, Any]:
     """The whole document.
 
@@ -106,9 +106,12 @@ def document(
         keys_required: whether calls need a key.
         text_model: name of the text model, so that its examples can be sent too; None: there is none.
         product_copy: whether it is served.
+        max_k: most items that the served model can return.
     """
     structs = (RecommendIn, EventIn, FiltersIn, RecommendOut, ErrorBody, ModelList)
     _, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    components["RecommendIn"]["properties"]["k"]["maximum"] = max_k
+    wrong = InvalidRequest(f"k is 0; ask for 1 to {max_k} items", field="k", limit=f"1 .. {max_k}")
     example = {**REQUEST_EXAMPLE, "history": list(sample_ids[:2])} if sample_ids else REQUEST_EXAMPLE
     batch_in = {
         "type": "object",
@@ -132,6 +135,7 @@ def document(
                 example,
                 _ref("RecommendOut"),
                 ANSWER_EXAMPLE,
+                error_examples("/v1/recommendations", max_k),
             )
         },
         "/v1/recommendations/batch": {
@@ -139,9 +143,18 @@ def document(
                 "Recommend items to many shoppers, a result or an error for each",
                 "recommendBatch",
                 batch_in,
-                {"requests": [example, {"history": []}]},
+                {"requests": [example, {"history": [], "k": 0}]},
                 batch_out,
-                {"results": [ANSWER_EXAMPLE, ERROR_EXAMPLE], "timings_ms": {"total": 2.4}},
+                {
+                    "results": [ANSWER_EXAMPLE, _body(wrong.inside("requests[1]."))],
+                    "timings_ms": {"total": 2.4},
+                },
+                {
+                    **error_examples("/v1/recommendations/batch", max_k),
+                    422: InvalidRequest(
+                        "requests has 0 entries; send 1 to 256", field="requests", limit="1 .. 256 entries"
+                    ),
+                },
             )
         },
         "/v1/models": {"get": _read("All served models", "listModels", _ref("ModelList"))},
@@ -195,7 +208,13 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _operation(
-    summary: str, name: str, takes: dict[str, Any], example: Any, gives: dict[str, Any], answer: Any
+    summary: str,
+    name: str,
+    takes: dict[str, Any],
+    example: Any,
+    gives: dict[str, Any],
+    answer: Any,
+    errors: dict[int, ServeError],
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {
         "200": {
@@ -207,8 +226,8 @@ def _operation(
             "content": {"application/json": {"schema": gives, "example": answer}},
         }
     }
-    for status in sorted(set(STATUS.values()) - {499, 403}):
-        responses[str(status)] = _error(status)
+    for status, error in errors.items():
+        responses[str(status)] = _error(status, error)
     return {
         "summary": summary,
         "operationId": name,
@@ -223,12 +242,18 @@ def _operation(
 def _read(summary: str, name: str, gives: dict[str, Any], *errors: int) -> dict[str, Any]:
     responses = {"200": {"description": "the answer", "content": {"application/json": {"schema": gives}}}}
     for status in errors:
-        responses[str(status)] = _error(status) if status == 404 else {"description": "no; the body says why"}
+        responses[str(status)] = (
+            _error(404, _NO_MODEL) if status == 404 else {"description": "no; the body says why"}
+        )
     return {"summary": summary, "operationId": name, "responses": responses}
 
 
-def _error(status: int) -> dict[str, Any]:
+def _error(status: int, error: ServeError) -> dict[str, Any]:
     return {
         "description": MEANING[status],
-        "content": {"application/json": {"schema": _ref("ErrorBody"), "example": ERROR_EXAMPLE}},
+        "content": {"application/json": {"schema": _ref("ErrorBody"), "example": _body(error)}},
     }
+
+
+def _body(error: ServeError) -> Any:
+    return msgspec.to_builtins(ErrorBody(error_detail(error, REQUEST_ID)))

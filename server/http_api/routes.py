@@ -102,10 +102,18 @@ def build(
     @app.get("/openapi.json")
     async def openapi() -> Response:
         models = service.models()
-        samples = next((info.sample_ids for info in models if info.task != TEXT_TASK), None)
+        ranks = next((info for info in models if info.task != TEXT_TASK), None)
         written = next((info.name for info in models if info.task == TEXT_TASK), None)
         return _json(
-            200, document(version, samples, keys_required, text_model=written, product_copy=bool(more))
+            200,
+            document(
+                version,
+                ranks.sample_ids if ranks else None,
+                keys_required,
+                text_model=written,
+                product_copy=bool(more),
+                max_k=ranks.limits["max_k"] if ranks else 100,
+            ),
         )
 
     @app.get("/docs")

@@ -184,6 +184,52 @@ async def test_the_documents_are_true() -> None:
             assert fits(response.json(), schema, spec)
 
 
+async def test_the_documents_show_each_status_with_an_error_of_its_own() -> None:
+    """What is served is listed, and each example is what the server says (but for its numbers and paths)."""
+    path = "/v1/recommendations"
+    async with serving(read_timeout_s=0.2) as server, httpx.AsyncClient(base_url=server.url) as client:
+        spec = (await client.get("/openapi.json")).json()
+        responses = spec["paths"][path]["post"]["responses"]
+        shown = {
+            int(status): response["content"]["application/json"]["example"]["error"]
+            for status, response in responses.items()
+            if status != "200"
+        }
+        assert spec["components"]["schemas"]["RecommendIn"]["properties"]["k"]["maximum"] == 100
+        assert len({error["message"] for error in shown.values()}) == len(shown)
+        slow = await server.connect()
+        slow.send(b"GET /healthz HTTP/1.1\r\nhost")
+        answers = [
+            await client.post(path, content=b"{"),
+            await client.get(path + "/now"),
+            await client.get(path),
+            await client.post(path, content=b" " * 2_000_000),
+            await client.post(path, json={"k": 0}),
+            await client.post(path, json=ASK, headers={"x-filler": "a" * 40_000}),
+        ]
+        served = {answer.status_code: answer.json()["error"] for answer in answers}
+        status, _, body = await slow.answer()
+        served[status] = json.loads(body)["error"]
+    async with serving(api_keys=("secret",)) as server, httpx.AsyncClient(base_url=server.url) as client:
+        served[401] = (await client.post(path, json=ASK)).json()["error"]
+
+    assert set(served) == {400, 401, 404, 405, 408, 413, 422, 431}
+    for status, error in served.items():
+        for key in ("code", "field"):
+            assert error[key] == shown[status][key], status
+        said, told = (
+            re.sub(r"[\d.]+ s|(?<=there are ).*", "", one["message"]) for one in (error, shown[status])
+        )
+        assert said == told
+    for status, code in {
+        429: "overloaded",
+        500: "internal",
+        503: "not_ready",
+        504: "deadline_exceeded",
+    }.items():
+        assert shown[status]["code"] == code
+
+
 async def test_the_documentation_needs_no_other_host() -> None:
     """A shop's network may be closed: the page loads nothing from outside."""
     async with serving() as server, httpx.AsyncClient() as client:

@@ -6,15 +6,13 @@ from typing import Any
 
 import msgspec
 
-from server.errors import Code, InvalidRequest
+from server.errors import InvalidRequest
+from server.http_api.error_examples import REQUEST_ID, error_examples
 from server.http_api.openai.answers import ChatChunkOut, ChatOut, CompletionOut
 from server.http_api.openai.errors import OpenAIErrorBody, error_out
 from server.http_api.openai.shapes import ChatIn, CompletionIn
-from server.http_api.status import STATUS
 
-_ERROR_EXAMPLE = error_out(
-    InvalidRequest("temperature is 3; give 0 to 2", field="temperature", limit="0 .. 2"), "3f9c2a71d0be-1c"
-)
+_WRONG = InvalidRequest("temperature is 3; give 0 to 2", field="temperature", limit="0 .. 2")
 
 
 def add_text(paths: dict[str, Any], components: dict[str, Any], model: str, meaning: dict[int, str]) -> None:
@@ -35,6 +33,7 @@ def add_text(paths: dict[str, Any], components: dict[str, Any], model: str, mean
     ]
     paths["/v1/chat/completions"] = {
         "post": _operation(
+            "/v1/chat/completions",
             "Go on with a conversation, whole or as a stream of events",
             "createChatCompletion",
             "ChatIn",
@@ -46,6 +45,7 @@ def add_text(paths: dict[str, Any], components: dict[str, Any], model: str, mean
     }
     paths["/v1/completions"] = {
         "post": _operation(
+            "/v1/completions",
             "Go on with texts, whole or as a stream of events",
             "createCompletion",
             "CompletionIn",
@@ -58,7 +58,14 @@ def add_text(paths: dict[str, Any], components: dict[str, Any], model: str, mean
 
 
 def _operation(
-    summary: str, name: str, takes: str, example: Any, gives: str, event: str, meaning: dict[int, str]
+    path: str,
+    summary: str,
+    name: str,
+    takes: str,
+    example: Any,
+    gives: str,
+    event: str,
+    meaning: dict[int, str],
 ) -> dict[str, Any]:
     answers: dict[str, Any] = {
         "200": {
@@ -70,13 +77,13 @@ def _operation(
             },
         }
     }
-    for status in sorted(set(STATUS.values()) - {STATUS[Code.CANCELLED], STATUS[Code.PERMISSION_DENIED]}):
+    for status, error in {**error_examples(path), 422: _WRONG}.items():
         answers[str(status)] = {
             "description": meaning[status],
             "content": {
                 "application/json": {
                     "schema": _ref("OpenAIErrorBody"),
-                    "example": msgspec.to_builtins(_ERROR_EXAMPLE),
+                    "example": msgspec.to_builtins(error_out(error, REQUEST_ID)),
                 }
             },
         }

@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from server.errors import Code
+from server.http_api.error_examples import error_examples
 from server.http_api.product_copy.answers import CheckedOut, CopyOut, EndOut, PartOut
 from server.http_api.product_copy.jobs import PATH, ItemsIn, JobList, JobOut
 from server.http_api.product_copy.shapes import AskedIn, CopyIn
-from server.http_api.status import STATUS
 
 EXAMPLE = {
     "product": {
@@ -118,7 +117,7 @@ def add_copy(paths: dict[str, Any], components: dict[str, Any], meaning: dict[in
 
 
 def _errors(meaning: dict[int, str], *only: int) -> dict[str, Any]:
-    statuses = only or sorted(set(STATUS.values()) - {STATUS[Code.CANCELLED], STATUS[Code.PERMISSION_DENIED]})
+    statuses = only or error_examples("/v1/product-copy").keys()
     return {
         str(status): {"description": meaning[status], "content": _json("ErrorBody")} for status in statuses
     }
