@@ -172,7 +172,7 @@ def test_list_verify_and_rollback_are_one_command_each(person: Person) -> None:
     [
         (["run", "--set", "train.epoch=3"], 2, "did you mean 'epochs'?"),
         (["run", "--set", "data={log='missing.csv'}"], 3, "missing.csv: no such file"),
-        (["run", "--set", "network.heads=3"], 1, "dim: 16, must be a multiple of heads (3)"),
+        (["run", "--set", "network.heads=3"], 2, "heads is 3 and dim is 16; dim must be a multiple of heads"),
         (["rollback", "nobody"], 5, "no model 'nobody'"),
         (["verify", "nobody"], 5, "no model 'nobody'"),
         (["verify", "mini", "--version", "7"], 5, "not a published version"),
