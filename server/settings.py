@@ -161,7 +161,7 @@ class Settings:
         10.0, "a request must have arrived whole within this", low=0.1, high=3600
     )
     write_timeout_s: float = _setting(
-        10.0, "a client must have taken its answer within this", low=0.1, high=3600
+        10.0, "a client that takes nothing of its answer for this long is cut off", low=0.1, high=3600
     )
     pre_stop_s: float = _setting(
         0.0, "after SIGTERM, go on accepting this long while not ready", low=0, high=600

@@ -43,7 +43,7 @@ def error_examples(path: str, max_k: int = 100) -> dict[int, ServeError]:
         ),
         413: RequestTooLarge(2_000_000, 1_048_576),
         422: InvalidRequest(f"k is 0; ask for 1 to {max_k} items", field="k", limit=f"1 .. {max_k}"),
-        429: Overloaded("requests", 128, 128, 0.05),
+        429: Overloaded("shop", 128, 128, 0.05),
         431: HeadTooLarge(32_768),
         500: EngineFault("the server failed on this request; its log says more under the request id"),
         503: NotReady("too many connections; keep fewer open, or try another replica"),
