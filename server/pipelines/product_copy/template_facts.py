@@ -18,12 +18,12 @@ from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold
 from server.pipelines.product_copy.lexicon import lexicons
 from server.pipelines.product_copy.naming import (
     category_end,
-    joined_lists,
     only_coded,
     only_packed,
     same_head,
     short_name,
 )
+from server.pipelines.product_copy.noun_phrases import joined_lists
 from server.pipelines.product_copy.record import WORD
 from server.pipelines.product_copy.sentences import capital, has_verb, sentences
 
@@ -98,7 +98,9 @@ def read_facts(request: CopyRequest, check: RecordChecker) -> TemplateFacts:
         brand
         and speakable(brand)
         and check.good("headline", brand)
-        and check.good("description", f"By {brand}.")
+        and check.good(
+            "description", filled(phrases.MADE_BY[request.language][0], request.language, brand=brand)
+        )
     ):
         brand = ""
     title = _MARKS.sub("", title)

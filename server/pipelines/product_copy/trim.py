@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from server.copy_domain import count_words
 from server.pipelines.product_copy.folding import CJK, HAS_CJK
-from server.pipelines.product_copy.naming import in_list, phrase_ends
+from server.pipelines.product_copy.noun_phrases import in_list, phrase_ends
 from server.pipelines.product_copy.sentences import has_verb, sentences
 
 _DANGLING = re.compile(
