@@ -23,7 +23,7 @@ _ZH_JOINT = re.compile(r"[、和与及]|以及|或")
 _ZH_TAIL = re.compile(
     r"(?<=[式款型用的])(?![式款型用的具品途法户])|(?<=[A-Za-z]{2})(?=[一-鿿])|(?<=[A-Z]\d)(?=[一-鿿])|\s"
 )
-_ZH_OTHER = re.compile("兼容|替换|替代|仿真|玩具|模型|假|代用|翻新|二手")
+_ZH_OTHER = re.compile("适用|适配|兼容|替换|替代|仿真|玩具|模型|假|代用|翻新|二手")
 
 
 def short_names(text: str, brand: str = "", kind: str = "") -> Iterator[str]:

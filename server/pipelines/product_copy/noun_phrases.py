@@ -48,9 +48,12 @@ _PACKED_LAST = re.compile(
     r",?\s(?:(?:value|bulk|economy) )?(?:pack|package|set|box|case|lot|bundle|carton|\d+[- ]packs?) of (?:\d+|two|three|four|five|six|ten|twelve)\b.*$",
     re.I,
 )
+_ZH_UNIT = "英寸|厘米|毫米|毫升|千克|公斤|赫兹|毫安|小时|[支个只件盒包本张套卷片条瓶袋双组位色寸米升克斤瓦伏度页层孔格码号节对颗粒枚块台人联]"
 _ZH_MEASURE = re.compile(
-    r"[^一-鿿]*\d.*|[A-Za-z0-9.×x*/+-]+|[一二两三四五六七八九十]+[支个只件盒包本张套卷][装入]?"
+    rf"[^{CJK}]*\d[^{CJK}]*(?:{_ZH_UNIT})?[装入]?|[A-Za-z0-9.×x*/+-]+|[一二两三四五六七八九十]+(?:{_ZH_UNIT})[装入]?|"
+    r"[红黑蓝白绿黄紫粉灰银金棕橙青]+色?"
 )
+_ZH_SUITS = re.compile("适用|兼容|适配")
 
 
 def joined_lists(chunks: Sequence[str]) -> list[str]:
@@ -264,10 +267,40 @@ def _chinese_phrase(text: str) -> str:
         return ""
     kept = len(pieces)
     for at, piece in enumerate(pieces):
-        named = any(len(re.findall(f"[{CJK}]", one)) >= 3 for one in pieces[:at])
-        if named and (_ZH_MEASURE.fullmatch(piece) or _is_listed(piece.removesuffix("色"), 1)):
+        if _ZH_MEASURE.fullmatch(piece) and any(
+            _named(one, first=not n) for n, one in enumerate(pieces[:at])
+        ):
             kept = at
             break
-    while kept > 1 and (_ZH_MEASURE.fullmatch(pieces[kept - 1]) or _is_listed(pieces[kept - 1], 1)):
+    while kept > 1 and (_ZH_MEASURE.fullmatch(pieces[kept - 1]) or not _without_manner(pieces[kept - 1])):
         kept -= 1
-    return " ".join(pieces[:kept])
+    while kept > 2 and len(_without_manner(pieces[kept - 1])) <= 2 < len(pieces[kept - 1]):
+        kept -= 1  # "for accounting": of a thing that stands before it
+        while kept > 1 and _ZH_MEASURE.fullmatch(pieces[kept - 1]):
+            kept -= 1
+    pieces = pieces[:kept]
+    pieces[-1:] = [_without_manner(pieces[-1]) or pieces[-1]] if pieces else []
+    return " ".join(pieces)
+
+
+def _named(piece: str, *, first: bool) -> bool:
+    """Whether a piece can be what the thing is called; the first may be its maker."""
+    chars = len(re.findall(f"[{CJK}]", _without_manner(piece)))
+    return chars >= (5 if first else 2) and not _ZH_SUITS.match(piece) and not _ZH_MEASURE.fullmatch(piece)
+
+
+def _without_manner(piece: str) -> str:
+    """A piece of a Chinese title without what says behind its head how it is, of what, or for whom."""
+    while True:
+        low = fold(piece)
+        ends = [len(word) for word in read_words("chinese_manner") if low.endswith(word)]
+        if len(low) == len(piece):
+            ends += [
+                term.end - term.start
+                for lexicon in lexicons()
+                for term in lexicon.find(low)
+                if term.end == len(low)
+            ]
+        if not ends or not piece:
+            return piece
+        piece = piece[: len(piece) - max(ends)]
