@@ -15,11 +15,12 @@ from server.pipelines.product_copy.lexicon import lexicons, read_words
 
 _MOST_CHARS = 400
 _EN_EDGE = re.compile(
-    r"\s[-–—|·•/]+\s|\s?[|｜]\s?|[;:]\s|(?<!corp)(?<=[a-z]{4})\.\s|(?<=[)\d])\.\s|[，；：。！？]|\s?[(\[{（【)\]}）】]|"
+    r"\s[-–—|·•]+\s|(?<!ly)\s/+\s|\s?[|｜]\s?|[;:]\s|(?<!corp)(?<=[a-z]{4})\.\s|(?<=[)\d])\.\s|[，；：。！？]|\s?[(\[{（【)\]}）】]|"
     r",(?=\s|$)|,(?=[a-z]{2})|(?<!\d),(?=\d)",
     re.I,
 )
 _ZH_EDGE = re.compile(r"\s[-–—|·•/]+\s|[|｜，；：。！？,;()（）\[\]【】{}/]|适用于|用于")
+SLASHED = re.compile(r"(?<=ly) / (?=\w+ly\b)", re.I)  # "Weekly / Monthly Planner" is one thing
 CONNECTS = re.compile(r"(?:and|or|&|\+|'?n'?)$", re.I)
 _BEGINS_JOINED = re.compile(r"(?:and|or|&)\s", re.I)
 _MEASURE = re.compile(r"[^\W_]*\d.*|[#(].*|x|×|[+&/-]+", re.I)
@@ -120,11 +121,11 @@ def is_thing(word: str, *, sure: bool = False) -> bool:
 
 def noun_phrase(text: str) -> str:
     """The first noun phrase of a title, with its head last; empty where none is found to end."""
-    window = text[:_MOST_CHARS].strip()
+    window = SLASHED.sub("/", text[:_MOST_CHARS].strip())
     if HAS_CJK.search(_first(_ZH_EDGE, window)):
         return _chinese_phrase(window)
     end = _phrase_end(window)
-    if end == len(window) < len(text.strip()):
+    if end == len(window) and len(text.strip()) > _MOST_CHARS:
         return ""  # who knows what it ends in
     return _tidied(window[_packed(window) : end])
 
@@ -243,6 +244,9 @@ def _without_measures(words: Sequence[str]) -> int:
         nib = _NIB.search(" ".join(words[:kept]))
         if nib and kept > 3:
             kept -= nib.group().count(" ") + 1
+            continue
+        if kept > 3 and words[kept - 1].lower() == "size":
+            kept -= 1
             continue
         if kept > 3 and words[kept - 2].lower() == "assorted":
             kept -= 2

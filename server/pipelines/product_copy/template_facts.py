@@ -23,7 +23,7 @@ from server.pipelines.product_copy.naming import (
     same_head,
     short_name,
 )
-from server.pipelines.product_copy.noun_phrases import joined_lists
+from server.pipelines.product_copy.noun_phrases import SLASHED, joined_lists
 from server.pipelines.product_copy.record import WORD
 from server.pipelines.product_copy.sentences import capital, has_verb, sentences
 
@@ -104,7 +104,9 @@ def read_facts(request: CopyRequest, check: RecordChecker) -> TemplateFacts:
     ):
         brand = ""
     title = _MARKS.sub("", title)
-    plain = _ASIDE.sub("", _FIRM.sub("", title))  # "HP 83A (CF283A) Toner": the name goes on behind it
+    plain = _ASIDE.sub(
+        "", SLASHED.sub("/", _FIRM.sub("", title))
+    )  # "HP 83A (CF283A) Toner": the name goes on behind it
     asides = [found.group(1) for found in _ASIDE.finditer(title)]
     chunks = joined_lists([chunk for chunk in map(tidy, (*_CUT.split(plain), *asides)) if chunk])
     kind = category_end(tidy(believed.get("category", "")))
