@@ -21,7 +21,9 @@ import onnxruntime as ort
 from build_engines.errors import BuildError
 from build_engines.models.causal.architecture import Architecture
 from build_engines.models.causal.graph import matrix_count
+from build_engines.models.causal.mapped import given_back
 from build_engines.models.causal.options import Variant
+from build_engines.models.causal.store import WEIGHTS_FILE
 from server.engines.onnxruntime_causal import INT4_ACCURACY
 
 # By variant: the kernels that its products must run as.
@@ -91,7 +93,8 @@ def _profile(graph: Path, arch: Architecture, folder: Path) -> tuple[Counter[str
                 f"present.{index}.{part}", "cpu", 0, np.float32, cache.shape, cache.ctypes.data
             )
     binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-    session.run_with_iobinding(binding)
+    with given_back(graph.with_name(WEIGHTS_FILE)):
+        session.run_with_iobinding(binding)
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = (event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time"))
     return Counter(ran), bool(np.isfinite(logits).all())

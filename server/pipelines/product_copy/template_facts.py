@@ -16,6 +16,14 @@ from server.pipelines.product_copy import template_phrases as phrases
 from server.pipelines.product_copy.checker import RecordChecker
 from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold
 from server.pipelines.product_copy.lexicon import lexicons
+from server.pipelines.product_copy.naming import (
+    category_end,
+    only_coded,
+    only_packed,
+    same_head,
+    short_name,
+)
+from server.pipelines.product_copy.noun_phrases import SLASHED, joined_lists
 from server.pipelines.product_copy.record import WORD
 from server.pipelines.product_copy.sentences import capital, has_verb, sentences
 
@@ -26,6 +34,8 @@ _CUT = re.compile(
 _UNIT_LABEL = re.compile(r"(\S.*) (months|years|days|hours|minutes)|(\S+)月数")
 _LATIN = re.compile(r"[A-Za-z0-9%]")
 _ASIDE = re.compile(r"\s\(([^()]{1,60})\)(?=\s+[A-Za-z]{2})")
+_MARKS = re.compile(r"\((?:R|TM|C)\)|[®™©]")
+_FIRM = re.compile(r",\s(?:inc|llc|ltd|co|corp)\b\.?(?=\s\w)", re.I)
 _PACKED = re.compile(r"(\d{1,4})[- ]?(?:pack|count|ct|pcs|pieces|pk|per pack)", re.I)
 _LIST_EDGE = re.compile(r"^\W*['\"]+|['\"]+\W*$")
 _NOISE = re.compile(r"[\[\]{}<>|\\^~_=*#@]|\.{3}|\?\?|!!|\uFFFD|\bundefined\b|\bnull\b|\bnan\b", re.I)
@@ -60,6 +70,7 @@ class TemplateFacts:
         title: the believed title, tidied; empty if there is none.
         name: its first part.
         brand: or empty; ``named`` says whether the name has it.
+        kind: last part of the category, or empty.
         parts: further parts of the title.
         facts: attributes.
         told: sentences of the description.
@@ -69,6 +80,7 @@ class TemplateFacts:
     title: str
     name: str
     brand: str
+    kind: str
     named: bool
     parts: tuple[str, ...]
     facts: tuple[Fact, ...]
@@ -86,21 +98,25 @@ def read_facts(request: CopyRequest, check: RecordChecker) -> TemplateFacts:
         brand
         and speakable(brand)
         and check.good("headline", brand)
-        and check.good("description", f"By {brand}.")
+        and check.good(
+            "description", filled(phrases.MADE_BY[request.language][0], request.language, brand=brand)
+        )
     ):
         brand = ""
-    plain = _ASIDE.sub("", title)  # "HP 83A (CF283A) Toner": the name goes on behind it
+    title = _MARKS.sub("", title)
+    plain = _ASIDE.sub(
+        "", SLASHED.sub("/", _FIRM.sub("", title))
+    )  # "HP 83A (CF283A) Toner": the name goes on behind it
     asides = [found.group(1) for found in _ASIDE.finditer(title)]
-    chunks = [chunk for chunk in (tidy(piece) for piece in (*_CUT.split(plain), *asides)) if chunk]
-    last = next((at for at, chunk in enumerate(chunks[:5]) if re.match(r"(?:and|or|&)\s", chunk, re.I)), 0)
-    if last:  # "Paper, CD, and Credit Card Shredder" is one thing, and no paper
-        chunks = [", ".join(chunks[: last + 1]), *chunks[last + 1 :]]
-    name = _name(chunks, brand, check)
+    chunks = joined_lists([chunk for chunk in map(tidy, (*_CUT.split(plain), *asides)) if chunk])
+    kind = category_end(tidy(believed.get("category", "")))
+    name = _name(chunks, brand, kind, check)
     parts = tuple(_parts(request, chunks, name, believed, check))
     return TemplateFacts(
         title=title if speakable(title) else name,
         name=name,
         brand=brand,
+        kind=kind,
         named=bool(brand) and fold(brand) in fold(name),
         parts=parts,
         facts=tuple(_attributes(request.language, believed, check)),
@@ -139,20 +155,41 @@ def filled(phrase: str, language: Language, **values: str) -> str:
     return shown
 
 
-def _name(chunks: list[str], brand: str, check: RecordChecker) -> str:
+def _name(chunks: list[str], brand: str, kind: str, check: RecordChecker) -> str:
+    def good(shown: str) -> bool:
+        return speakable(shown) and check.good("headline", shown) and check.good("description", f"{shown}.")
+
     for at, chunk in enumerate(chunks[:4]):
         words = count_words(chunk)
         joined = chunk
         if at == 0 and len(chunks) > 1 and (words < 2 or fold(chunk) == fold(brand)):
             joined = f"{chunk}{'' if HAS_CJK.search(chunk) else ' '}{chunks[1]}"
-        if not speakable(joined) or _NOISE.search(joined):
+        elif at == 0 and len(chunks) > 1 and only_coded(chunk, brand, chunks[1]):
+            joined = f"{chunk} {chunks[1]}"
+        if _NOISE.search(joined):  # "Envelopes #10": the code goes, the thing stays
+            joined = tidy(" ".join(word for word in joined.split() if not _NOISE.search(word)))
+        if not speakable(joined) or (at + 1 < len(chunks) and only_packed(joined)):
             continue
-        if len(joined) > 90 or count_words(joined) > 40:
-            joined = check.shortened("headline", joined, chars=80, words=40 if HAS_CJK.search(joined) else 12)
-        for shown in (calm(joined), check.without("headline", joined, check.claims("headline", joined))):
-            if speakable(shown) and check.good("headline", shown) and check.good("description", f"{shown}."):
-                return shown
-    return ""
+        joined = calm(joined)
+        if len(joined) <= 90 and count_words(joined) <= 40 and good(joined):
+            return joined
+        most = 40 if HAS_CJK.search(joined) else 12
+        short = short_name(joined, brand, "", chars=80, words=most, good=good)
+        if short and short != brand:
+            return short
+        left = (
+            check.without("headline", joined, check.claims("headline", joined)) if len(joined) <= 90 else ""
+        )
+        if left and good(left) and same_head(left, joined):
+            return left
+    return next(
+        (
+            shown
+            for shown in (f"{brand} {kind}" if brand and kind else "", brand, kind)
+            if shown and good(shown)
+        ),
+        "",
+    )
 
 
 def calm(text: str) -> str:

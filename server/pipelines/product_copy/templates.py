@@ -13,12 +13,13 @@ from server.copy_domain import Channel, CopyRequest, CopyText, Language, count_w
 from server.pipelines.product_copy import template_phrases as phrases
 from server.pipelines.product_copy.checker import RecordChecker, ShopRules
 from server.pipelines.product_copy.folding import HAS_CJK, fold, visible
+from server.pipelines.product_copy.naming import same_head, short_name
 from server.pipelines.product_copy.sentences import capital
 from server.pipelines.product_copy.style_rules import last_words
 from server.pipelines.product_copy.template_facts import VERB_FIRST, TemplateFacts, filled, read_facts, tidy
 from server.pipelines.product_copy.trim import fits
 
-TEMPLATES_VERSION = 1  # raise it with whatever they say otherwise
+TEMPLATES_VERSION = 2  # raise it with whatever they say otherwise
 _HEADLINE_SHARE, _MIN_HEADLINE_WORDS = 0.4, 4  # of ``max_words``, as the pipeline has it
 _LAST_WORDS = 6
 # After the opening, which sentences come in which order; what does not fit is left out.
@@ -115,14 +116,33 @@ class _Writer:
         for shown in self._headlines():
             shown = visible(shown)
             if not fits(shown, chars, words):
-                shown = visible(self._check.shortened("headline", shown, chars=chars, words=words))
+                shown = visible(self._shorter(shown, chars, words))
             if not shown or len(tidy(shown)) < 2:
                 continue
             if not self._check.good("headline", shown):
-                shown = visible(self._check.without("headline", shown, self._check.claims("headline", shown)))
+                left = visible(self._check.without("headline", shown, self._check.claims("headline", shown)))
+                shown = left if left and same_head(left, shown) else ""
             if shown and fits(shown, chars, words) and self._check.good("headline", shown):
                 return shown
         return self._last[0]
+
+    def _shorter(self, name: str, chars: int, words: int) -> str:
+        """A name within limits that still names the thing; a whole title first keeps as much as it may of its parts."""
+        facts, check = self._facts, self._check
+        if name == facts.brand != facts.name:
+            return ""
+        if name == facts.title != facts.name:
+            shown = check.shortened("headline", name, chars=chars, words=words)
+            if shown:
+                return shown
+        return short_name(
+            name,
+            facts.brand,
+            facts.kind,
+            chars=chars,
+            words=words,
+            good=lambda shown: check.good("headline", shown),
+        )
 
     def _headlines(self) -> Iterator[str]:
         facts = self._facts
@@ -145,7 +165,7 @@ class _Writer:
         if forms:
             turn = self._variant % len(forms)
             yield from forms[turn:] + forms[:turn]
-        yield from (text for text in (name, facts.title, facts.brand) if text)
+        yield from (text for text in (name or facts.title, facts.brand) if text)
 
     def _fits_headline(self, form: str) -> bool:
         limits = self._request.limits
@@ -187,9 +207,7 @@ class _Writer:
         room = chars if request.channel is not Channel.AD else chars * 3 // 4
         names = [facts.name] if facts.name else []
         if len(facts.name) > room // 2:
-            short = self._check.shortened(
-                "headline", facts.name, chars=max(12, room // 2), words=max(3, words // 2)
-            )
+            short = self._shorter(facts.name, max(12, room // 2), max(3, words // 2))
             names = [facts.name, short] if short and len(facts.name) < room else [short] if short else names
         for name in names:
             for phrase in turned:

@@ -1,4 +1,8 @@
-"""Make a text fit its limits, cut where a sentence, a clause or at least a thought ends; never inside a word, a number or its unit."""
+"""Make a text fit its limits, cut where a sentence, a clause or at least a thought ends; never inside a word, a number or its unit.
+
+A headline names a thing: it is cut behind a noun phrase and not within a list, or not at all ("Micro-Cut Paper, CD" is no
+shredder, "Mobile Laptop" no laptop cart); ``naming`` has shorter names.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from server.copy_domain import count_words
 from server.pipelines.product_copy.folding import CJK, HAS_CJK
+from server.pipelines.product_copy.noun_phrases import in_list, phrase_ends
 from server.pipelines.product_copy.sentences import has_verb, sentences
 
 _DANGLING = re.compile(
@@ -71,6 +76,10 @@ def _beginnings(part: str, text: str, chars: int, words: int) -> Iterator[str]:
     sentence = part == "description"
     for pattern in (_CLAUSE, _WORD_EDGE):
         cuts = sorted({found.start() for found in pattern.finditer(text)}, reverse=True)
+        if part == "headline" and pattern is _CLAUSE:
+            cuts = [cut for cut in cuts if not in_list(text, cut)]
+        elif part == "headline":
+            cuts = phrase_ends(text)[::-1]
         for cut in cuts:
             shown = _closed(text[:cut], sentence)
             if shown and shown not in seen and fits(shown, chars, words):
