@@ -19,11 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from server.pipelines.product_copy.rules import open_rules
-
 from bench.copy_lies import Planted, StubbornWriter, examples, planted
 from server.copy_domain import CopyAnswer, CopyRequest, CopyText, Effort, Language, count_words
 from server.pipelines.product_copy.pipeline import CopyPipeline
+from server.pipelines.product_copy.rules import open_rules
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
 from server.text_generator import TextGenerator
