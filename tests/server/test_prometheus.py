@@ -58,7 +58,9 @@ async def test_prometheus_scrapes_us_and_computes_a_quantile(tmp_path: Path) -> 
         await traffic(server)
         async with scraped_by_prometheus(server, tmp_path) as api, httpx.AsyncClient() as client:
             while True:  # until the first scrape is in; the block's own time limit ends it
-                with contextlib.suppress(httpx.TransportError):
+                with contextlib.suppress(
+                    httpx.TransportError, ValueError
+                ):  # while it starts, it says so in plain text
                     found = (await client.get(f"{api}/api/v1/query", params={"query": query})).json()
                     if found["status"] == "success" and found["data"]["result"]:
                         break
