@@ -10,7 +10,6 @@ Units: seconds on the monotonic clock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
 from server.pipelines.loading import TASK, LoadedModel, load_model
 from server.pipelines.no_recommender import NothingPublished
 from server.pipelines.published_models import faults_told, published_models
+from server.pipelines.version_watch import VersionWatch
 from server.telemetry_interface import BatchRecorder
 
 log = logging.getLogger("vitrine.model")
@@ -92,7 +92,6 @@ class LiveRecommender:
         self._repository = repository
         self._name = model or _only_model(repository)
         self._options = options or LoadOptions()
-        self._interval_s = reload_interval_s
         self._max_stall_s = max_stall_s
         self._clock = clock
         self._loaded = self._load(current_version(repository, self._name))
@@ -101,22 +100,25 @@ class LiveRecommender:
         self._batcher: DynamicBatcher[RecommendRequest, RecommendResponse] = DynamicBatcher(
             self._name, loaded.runner, loaded.limits, loaded.cost, clock=clock, observer=observer
         )
-        self._watcher: asyncio.Task[None] | None = None
-        self._refused_version: str | None = None
-        self.reload_failures = {"unreadable": 0, "refused": 0}
+        self._versions = VersionWatch(
+            repository,
+            self._name,
+            serving=lambda: self._loaded.info.version,
+            load=self._load,
+            take=self._take,
+            log=log,
+            interval_s=reload_interval_s,
+        )
+        self.reload_failures = self._versions.failures
 
     async def start(self) -> None:
         """Start the engine thread and the watch on the repository."""
         self._batcher.start()
-        if self._interval_s > 0:
-            self._watcher = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+        self._versions.start()
 
     async def close(self, drain_s: float) -> None:
         """Stop watching, answer what is in flight within ``drain_s``, stop the engine thread."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        await self._versions.stop()
         await self._batcher.close(drain_s)
 
     def submit(
@@ -159,40 +161,13 @@ class LiveRecommender:
 
         A version that cannot be loaded is logged once and remembered, and the old one goes on serving.
         """
-        try:
-            version = await asyncio.to_thread(current_version, self._repository, self._name)
-        except ArtifactError as error:
-            if self._refused_version != str(error):
-                self._refused_version = str(error)
-                self.reload_failures["unreadable"] += 1
-                log.error(
-                    "cannot read which version serves; the old one goes on", extra={"reason": str(error)}
-                )
-            return False
-        if version in (self._loaded.info.version, self._refused_version):
-            return False
-        try:
-            loaded = await asyncio.to_thread(self._load, version)
-        except Exception as error:  # whatever it is: reported once, and not tried again every second
-            self._refused_version = version
-            self.reload_failures["refused"] += 1
-            log.error(
-                "new version refused; the old one goes on", extra={"version": version, "reason": str(error)}
-            )
-            return False
+        return await self._versions.look()
+
+    async def _take(self, loaded: LoadedModel, version: str) -> None:
         old = self._batcher.swap(loaded.runner, loaded.limits, loaded.cost)
-        before, self._loaded, self._refused_version = self._loaded.info.version, loaded, None
+        before, self._loaded = self._loaded.info.version, loaded
         await self._batcher.drained(old)
         log.info("new version serves", extra={"model": self._name, "version": version, "previous": before})
-        return True
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.check_for_new_version()
-            except Exception:
-                log.exception("looking for a new version failed; trying again")
 
     def _load(self, version: str) -> LoadedModel:
         opened = open_version(self._repository / self._name / version)

@@ -10,17 +10,16 @@ Units: seconds on the monotonic clock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import current_version, open_version
 from server.batching.continuous import ContinuousBatcher
 from server.batching.text_model import TextLimits, TextModel
 from server.pipelines.text_loading import TextLoadOptions, load_text_model
+from server.pipelines.version_watch import VersionWatch
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
 from server.text_domain import GenerateRequest, TextModelInfo
@@ -93,29 +92,29 @@ class LiveText:
         reload_interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._repository = repository
         self._name = name
-        self._load = load
-        self._interval_s = reload_interval_s
         model = load(current_version(repository, name))
         self._loaded = [model]  # oldest first; the last one serves
         self._batcher = ContinuousBatcher(model, limits, clock=clock, recorder=recorder)
-        self._watcher: asyncio.Task[None] | None = None
-        self._refused_version: str | None = None
-        self.reload_failures = {"unreadable": 0, "refused": 0}
+        self._versions = VersionWatch(
+            repository,
+            name,
+            serving=lambda: self.info().version,
+            load=load,
+            take=self._take,
+            log=log,
+            interval_s=reload_interval_s,
+        )
+        self.reload_failures = self._versions.failures
 
     async def start(self) -> None:
         """Start the engine thread and the watch on the repository."""
         self._batcher.start()
-        if self._interval_s > 0:
-            self._watcher = asyncio.create_task(self._watch(), name=f"watch {self._name}")
+        self._versions.start()
 
     async def close(self, drain_s: float) -> None:
         """Stop watching, finish what is under way within ``drain_s``, fail the rest, let go of the engines."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        await self._versions.stop()
         await self._batcher.close(drain_s)
         for model in self._loaded:
             try:
@@ -155,41 +154,13 @@ class LiveText:
         Returns when the last text of the old version has ended. A version that cannot be loaded is logged once and
         remembered, and the old one goes on writing.
         """
-        try:
-            version = await asyncio.to_thread(current_version, self._repository, self._name)
-        except ArtifactError as error:
-            if self._refused_version != str(error):
-                self._refused_version = str(error)
-                self.reload_failures["unreadable"] += 1
-                log.error(
-                    "cannot read which version serves; the old one goes on", extra={"reason": str(error)}
-                )
-            return False
+        return await self._versions.look()
+
+    async def _take(self, model: TextModel, version: str) -> None:
         before = self.info().version
-        if version in (before, self._refused_version):
-            return False
-        try:
-            model = await asyncio.to_thread(self._load, version)
-        except Exception as error:  # whatever it is: reported once, and not tried again every second
-            self._refused_version = version
-            self.reload_failures["refused"] += 1
-            log.error(
-                "new version refused; the old one goes on", extra={"version": version, "reason": str(error)}
-            )
-            return False
-        self._refused_version = None
         self._loaded.append(model)
         old = self._batcher.swap(model)
         log.info("new version writes", extra={"model": self._name, "version": version, "previous": before})
         await self._batcher.drained(old)
         self._loaded.remove(old)
         await asyncio.to_thread(old.engine.close)
-        return True
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.check_for_new_version()
-            except Exception:
-                log.exception("looking for a new version failed; trying again")
