@@ -197,9 +197,10 @@ def _add_run(
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.pipeline import Redo, build
+    from build_engines.pipeline import build
     from build_engines.recipe import load_recipe
     from build_engines.stage_names import STAGES
+    from build_engines.steps import Redo
     from build_engines.text.recipe import is_text_recipe
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases

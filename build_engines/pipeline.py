@@ -7,15 +7,11 @@ not wait for torch. A step that is to come (distil, prune, share) is a ``Stage``
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import replace
 
-from build_engines.errors import BuildError, GateRefused
+from build_engines.errors import GateRefused
 from build_engines.load import LoadPart, sources
 from build_engines.load import run as run_load
-from build_engines.progress import Progress
 from build_engines.recipe import Recipe
 from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
 from build_engines.records import (
@@ -27,9 +23,9 @@ from build_engines.records import (
     VerifyRecord,
 )
 from build_engines.stage import In, Out, Part, Record, Stage, Work
-from build_engines.stage_names import STAGES
 from build_engines.stage_parts import TrainStagePart, VerifyPart
 from build_engines.states import Compiled, Exported, Loaded, Published, Quantized, Start, Trained, Verified
+from build_engines.steps import Looker, Redo, say_published
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
@@ -151,32 +147,6 @@ VERIFY: Stage[Compiled, VerifyPart, VerifyRecord, Verified] = Stage(
 )
 
 
-Before = TypeVar("Before")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redo:
-    """Which stages run even if their results are here.
-
-    Attributes:
-        first: this stage and all after it; None: none.
-    """
-
-    first: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the name."""
-        if self.first is not None and self.first not in STAGES:
-            raise BuildError(f"--from {self.first}: no such stage; stages are {', '.join(STAGES)}")
-
-    def covers(self, stage: str) -> bool:
-        """Whether this stage runs in any case."""
-        return self.first is not None and STAGES.index(stage) >= STAGES.index(self.first)
-
-
-Step = Callable[[Stage[In, Part, Record, Out], In, Part], Out]
-
-
 def build(recipe: Recipe, workspace: Workspace, releases: Releases, redo: Redo | None = None) -> Published:
     """Run a recipe to a published version; what is there already is reused.
 
@@ -199,7 +169,7 @@ def build(recipe: Recipe, workspace: Workspace, releases: Releases, redo: Redo |
     again = redo.covers("publish")
     with workspace.scratch("publish") as scratch:
         published = publish(verified, recipe, releases, scratch, again=again)
-    _say_published(published, workspace.progress)
+    say_published(published, workspace.progress)
     return published
 
 
@@ -234,31 +204,12 @@ def status(recipe: Recipe, workspace: Workspace) -> list[tuple[str, str]]:
 
     A stage whose input is not here yet cannot be asked: its key depends on it.
     """
-    rows: list[tuple[str, str]] = []
-
-    def peek(stage: Stage[In, Part, Record, Out], came_from: In | None, part: Part) -> Out | None:
-        state = None if came_from is None else workspace.peek(stage, came_from, part)
-        output = getattr(state, "output", None)
-        if output is not None:
-            rows.append((stage.name, f"done, {output.folder}"))
-        else:
-            rows.append(
-                (stage.name, "to do" if came_from is not None else "to do (after the stage before it)")
-            )
-        return state
-
+    looker = Looker(workspace=workspace)
+    peek = looker.peek
     loaded = peek(LOAD, Start(), LoadPart(data=recipe.data, split=recipe.split))
     trained = peek(TRAIN, loaded, train_part(recipe))
     quantized = peek(QUANTIZE, trained, recipe.quantize)
     exported = peek(EXPORT, quantized, recipe.export)
     compiled = peek(COMPILE, exported, recipe.compile)
     peek(VERIFY, compiled, verify_part(recipe))
-    return rows
-
-
-def _say_published(published: Published, progress: Progress) -> None:
-    manifest, folder = published.opened.manifest, Path(published.opened.folder)
-    what = "published" if published.new else "was published before"
-    serves = "serves" if published.current else "does not serve (another version is current)"
-    progress.say(f"{manifest.model} version {manifest.version} {what} and {serves}: {folder}")
-    progress.say(f"report: {folder / 'report.html'}")
+    return looker.rows

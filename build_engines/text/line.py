@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from build_engines.errors import GateRefused
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_names import TEXT_STAGES
 from build_engines.states import Start
+from build_engines.steps import Looker, Redo, say_published
 from build_engines.text.load import run as run_load
 from build_engines.text.load import sources
 from build_engines.text.recipe import TextRecipe
@@ -108,11 +108,6 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
 )
 
 
-def covers(first: str | None, stage: str) -> bool:
-    """Whether ``--from first`` makes this stage run in any case."""
-    return first is not None and TEXT_STAGES.index(stage) >= TEXT_STAGES.index(first)
-
-
 def build(
     recipe: TextRecipe, workspace: Workspace, releases: Releases, *, first: str | None = None
 ) -> TextPublished:
@@ -129,32 +124,29 @@ def build(
         BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
     """
     say = workspace.progress.say
+    redo = Redo(first=first, stages=TEXT_STAGES)
     try:
-        verified = verified_by(recipe, workspace, first=first)
+        verified = verified_by(recipe, workspace, redo)
     except GateRefused as refused:
         if recipe.gate.on_refused != "publish_parent" or recipe.package.variant == "fp32":
             raise
         say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
         recipe = recipe.parent()
-        verified = verified_by(recipe, workspace)
+        verified = verified_by(recipe, workspace, Redo(stages=TEXT_STAGES))
     from build_engines.text.publish import publish
 
     say("publish ...")
     with workspace.scratch("publish") as scratch:
-        published = publish(verified, recipe, releases, scratch, again=covers(first, "publish"))
-    manifest, folder = published.opened.manifest, Path(published.opened.folder)
-    what = "published" if published.new else "was published before"
-    serves = "serves" if published.current else "does not serve (another version is current)"
-    say(f"{manifest.model} version {manifest.version} {what} and {serves}: {folder}")
-    say(f"report: {folder / 'report.html'}")
+        published = publish(verified, recipe, releases, scratch, again=redo.covers("publish"))
+    say_published(published, workspace.progress)
     return published
 
 
-def verified_by(recipe: TextRecipe, workspace: Workspace, *, first: str | None = None) -> TextVerified:
+def verified_by(recipe: TextRecipe, workspace: Workspace, redo: Redo) -> TextVerified:
     """Run a recipe to a candidate that passed the gate."""
 
     def do(stage: Stage[In, Part, Record, Out], came_from: In, part: Part) -> Out:
-        return workspace.do(stage, came_from, part, redo=covers(first, stage.name))
+        return workspace.do(stage, came_from, part, redo=redo.covers(stage.name))
 
     loaded = do(LOAD, Start(), _load_part(recipe))
     tuned = do(FINETUNE, loaded, recipe.finetune)
@@ -164,20 +156,13 @@ def verified_by(recipe: TextRecipe, workspace: Workspace, *, first: str | None =
 
 def status(recipe: TextRecipe, workspace: Workspace) -> list[tuple[str, str]]:
     """Each stage and whether its result is here; looks only."""
-    rows: list[tuple[str, str]] = []
-
-    def peek(stage: Stage[In, Part, Record, Out], came_from: In | None, part: Part) -> Out | None:
-        state = None if came_from is None else workspace.peek(stage, came_from, part)
-        output = getattr(state, "output", None)
-        after = "" if came_from is not None else " (after the stage before it)"
-        rows.append((stage.name, f"done, {output.folder}" if output is not None else f"to do{after}"))
-        return state
-
+    looker = Looker(workspace=workspace)
+    peek = looker.peek
     loaded = peek(LOAD, Start(), _load_part(recipe))
     tuned = peek(FINETUNE, loaded, recipe.finetune)
     packaged = peek(PACKAGE, tuned, recipe.package)
     peek(VERIFY, packaged, _verify_part(recipe))
-    return rows
+    return looker.rows
 
 
 def _load_part(recipe: TextRecipe) -> LoadTextPart:

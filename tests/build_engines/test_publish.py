@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build_engines.pipeline import Redo, verified_by
+from build_engines.pipeline import verified_by
 from build_engines.progress import Silent
 from build_engines.publish import publish, replay
 from build_engines.recipe import Recipe, load_recipe
 from build_engines.states import Output, Verified
+from build_engines.steps import Redo
 from build_engines.version_files import link_folder
 from build_engines.workspace import Workspace
 from server.artifacts.disk import Disk
