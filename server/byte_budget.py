@@ -45,9 +45,10 @@ class Share:
         used_bytes: what it holds.
     """
 
-    def __init__(self, budget: ByteBudget, parts: int = 8) -> None:
+    def __init__(self, budget: ByteBudget, *, least_bytes: int, parts: int = 8) -> None:
+        """Hold a part of the budget at most, but never fewer than ``least_bytes``: what one request may be."""
         self._budget = budget
-        self._most_bytes = budget.most_bytes // parts
+        self._most_bytes = max(budget.most_bytes // parts, least_bytes)
         self.used_bytes = 0
 
     def take(self, size: int) -> None:

@@ -1,24 +1,17 @@
-"""What a call carries besides its message, whatever transport it came by; and how it looks as a grpc.aio handler's.
+"""What a call carries besides its message, whatever transport it came by; and how it becomes a handler.
 
 Handlers of this shape know no transport: bytes and a ``Call`` in, bytes out, ``ServeError`` for a refusal.
 """
 
 from __future__ import annotations
 
-import logging
-import re
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import grpc
 
-from server.errors import EngineFault, ServeError
-from server.grpc_api.status import DETAILS_KEY, STATUS, error_details
-
-log = logging.getLogger("vitrine.grpc")
-
-_FOREVER_S = 1e8  # time_remaining of a call without a deadline is far above this
-_PRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+from server.grpc_api.handlers import Context
 
 
 class Call(Protocol):
@@ -48,15 +41,11 @@ Stream = Callable[[bytes, Call], AsyncIterator[bytes]]
 
 
 def unary_handler(method: Unary) -> Any:
-    """A method for a generic handler of grpc.aio."""
+    """A method of ``grpc_api.handlers``, which shows what it raises."""
 
-    async def answer(raw: bytes, context: Any) -> bytes:
-        call = AioCall(context)
-        try:
-            reply = await method(raw, call)
-        except Exception as error:
-            await call.abort(error)
-            raise AssertionError("abort raises") from error
+    async def answer(raw: bytes, context: Context) -> bytes:
+        call = _ContextCall(context)
+        reply = await method(raw, call)
         call.flush()
         return reply
 
@@ -64,56 +53,32 @@ def unary_handler(method: Unary) -> Any:
 
 
 def stream_handler(method: Stream) -> Any:
-    """A method that answers in pieces, for a generic handler of grpc.aio."""
+    """A method that answers in pieces."""
 
-    async def answer(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-        call = AioCall(context)
-        pieces = method(raw, call)
-        try:
+    async def answer(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+        call = _ContextCall(context)
+        async with contextlib.aclosing(method(raw, call)) as pieces:  # type: ignore[type-var]  # generators all
             async for piece in pieces:
                 yield piece
-        except Exception as error:
-            await call.abort(error)
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
         call.flush()
 
     return grpc.unary_stream_rpc_method_handler(answer)
 
 
-class AioCall:
-    """A ``Call`` over the context of ``grpc_api.handlers``, which sends the request id and the trace by itself."""
-
-    def __init__(self, context: Any) -> None:
+class _ContextCall:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._metadata: dict[str, bytes] = {}
-        for key, value in context.invocation_metadata() or ():
-            self._metadata[key] = value.encode("latin-1", "replace") if isinstance(value, str) else value
-        self.request_id: str = context.request_id
+        self.request_id = context.request_id
         self._trailing: list[tuple[str, str | bytes]] = []
 
     def metadata(self, key: str) -> bytes | None:
-        """A value that the caller sent."""
-        return self._metadata.get(key)
+        return self._context.header(key)
 
     def remaining_s(self) -> float | None:
-        """Seconds until the call's own deadline."""
-        left_s: float | None = self._context.time_remaining()
-        return None if left_s is None or left_s > _FOREVER_S else left_s
+        return self._context.time_remaining()
 
     def trail(self, key: str, value: str) -> None:
-        """Say something after the answer."""
         self._trailing.append((key, value))
 
     def flush(self) -> None:
-        """Hand over what is said after the answer."""
-        self._context.set_trailing_metadata(tuple(self._trailing))
-
-    async def abort(self, error: Exception) -> None:
-        """End the call with an error; raises."""
-        if not isinstance(error, ServeError):
-            log.error("request failed", exc_info=error, extra={"request_id": self.request_id})
-            error = EngineFault("the server failed on this request; its log says more under the request id")
-        details = (DETAILS_KEY, error_details(error, self.request_id))
-        message = _PRINTABLE.sub("?", error.message)
-        await self._context.abort(STATUS[error.code], message, (*self._trailing, details))
+        self._context.set_trailing_metadata(self._trailing)

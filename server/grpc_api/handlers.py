@@ -14,13 +14,12 @@ from typing import Any
 
 import grpc
 
-from server.errors import ServeError
+from server.errors import EngineFault, ServeError
 from server.grpc_api import wire
 from server.grpc_api.call import Call, Method, Work
 
 log = logging.getLogger("vitrine.grpc")
 
-_INTERNAL = grpc.StatusCode.INTERNAL
 _FOREVER_S = 1e9
 
 
@@ -94,8 +93,8 @@ class HandlerMethod:
             call.reply_error(error)
         except Exception as error:
             log.error("call failed", exc_info=error, extra={"request_id": call.request_id})
-            call.fail(
-                _INTERNAL.value[0], "the server failed on this call; its log says more under the request id"
+            call.reply_error(
+                EngineFault("the server failed on this call; its log says more under the request id")
             )
 
 
@@ -118,6 +117,10 @@ class Context:
     def request_id(self) -> str:
         """The caller's, or a new one; not of grpc.aio."""
         return self._call.request_id
+
+    def header(self, name: str) -> bytes | None:
+        """What the caller sent under this name (lower case), as it was sent; not of grpc.aio."""
+        return self._call.headers.get(name.encode())
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """The caller's metadata."""

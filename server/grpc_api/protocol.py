@@ -72,7 +72,8 @@ class GrpcProtocol(asyncio.Protocol):
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.max_message_bytes = shared.max_message_bytes
-        self.budget = Share(shared.budget)
+        largest_bytes = shared.max_message_bytes + wire.PREFIX_BYTES + shared.limits.head_bytes
+        self.budget = Share(shared.budget, least_bytes=largest_bytes)
         self.write_paused = False
         self._unwritten_bytes = 0
         self.opened_s = self.heard_s = time.monotonic()

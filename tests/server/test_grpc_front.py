@@ -200,7 +200,7 @@ async def test_bytes_that_arrive_are_bounded_over_all_connections_and_wires() ->
 
 async def test_bytes_of_calls_that_are_over_are_not_held() -> None:
     """Neither those that come while the end waits for a window, nor those of clients that go; nor is one client all."""
-    async with serving(grpc=True, max_bytes_in_flight=1 << 22) as server:
+    async with serving(grpc=True, max_bytes_in_flight=1 << 24) as server:
         budget = server.app._budget
         host, port = server.grpc_target.split(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -221,13 +221,29 @@ async def test_bytes_of_calls_that_are_over_are_not_held() -> None:
             HELLO
             + b"".join(
                 opening(n) + frame(frames.DATA, 0, n, b"\x00\x00\x08\x00\x00" + bytes(16_000))
-                for n in range(1, 99, 2)
+                for n in range(1, 299, 2)
             ),
             literal(b"grpc-status", b"8"),
         )
         assert literal(b"grpc-status", b"8") in said
         writer.transport.abort()
         await until(lambda: budget.used_bytes == 0)
+
+
+async def test_a_message_of_the_largest_size_fits_however_small_the_budget() -> None:
+    """A connection's part of the budget holds one request at least, headers and all."""
+    limits = {"max_body_bytes": 50_000, "max_bytes_in_flight": 60_000}
+    async with (
+        serving(grpc=True, **limits) as server,
+        grpc.aio.insecure_channel(server.grpc_target) as channel,
+    ):
+        ask = pb.RecommendRequest(history=["sku-1"], k=1, exclude=["x" * 100] * 450)
+        answer = await RecommendationsStub(channel).Recommend(
+            ask, metadata=(("x-note", "n" * 2000),), timeout=5
+        )
+
+    assert 45_000 < ask.ByteSize() < 50_000
+    assert answer.items
 
 
 async def test_compressed_messages_are_unpacked_one_by_one() -> None:
