@@ -37,10 +37,11 @@ def main() -> int:
         )
         results["quality"] = quality.measure(args.repository, args.beauty)
     if "copy" in wanted:
-        from bench import copy_quality
+        from bench import copy_perplexity, copy_quality
 
         _say("product copy: planted falsehoods, templates, and the text model if one is published")
         results["copy"] = copy_quality.measure(args.text_repository)
+        results["copy"]["perplexity"] = copy_perplexity.measure(args.text_repository)
     if set(wanted) - {"quality", "copy"}:
         for precision, model in MODELS.items():
             _build(args.repository, precision, model)
