@@ -70,7 +70,7 @@ def test_a_quantized_engine_is_near_its_parent(
     assert found.parent < VOCAB / 2  # the parent expects its own texts
     assert found.rise < limit and found.low < found.rise < found.high
     assert packed.package.kernels[product] == 9
-    assert packed.package.precision == variant
+    assert packed.package.precisions == (variant,)
     assert sum(packed.package.files.values()) < sum(parent.package.files.values())
 
 
@@ -90,7 +90,7 @@ def test_scales_are_folded_without_changing_the_model(parent: Packed, place: Pat
     options = TextOptions(variant="int4", awq=True, max_context=CONTEXT, max_chunk=64)
     with Checkpoint(checkpoint) as tensors, WeightFile(target) as store:
         folding = calibrate(checkpoint, arch, tensors, options, CALIBRATION)
-        model = build_graph(arch, tensors, store, GraphForm(variant="fp32", max_context=CONTEXT), folding)
+        model = build_graph(arch, tensors, store, GraphForm(precision="fp32", max_context=CONTEXT), folding)
     (target / "model.onnx").write_bytes(ir.to_proto(model).SerializeToString())
 
     engine = OnnxRuntimeCausal(target / "model.onnx", pools={64: 1}, threads=1, max_chunk=64)
@@ -230,7 +230,7 @@ def test_weights_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, v
 
     with Checkpoint(tmp_path) as tensors, WeightFile(tmp_path) as store:
         tracemalloc.start()
-        build_graph(arch, tensors, store, GraphForm(variant=variant, max_context=64), folding)
+        build_graph(arch, tensors, store, GraphForm(precision=variant, max_context=64), folding)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
 
