@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from build_engines.models.causal.options import Ids, TextOptions
+from build_engines.models.causal.options import GRAPHS, Ids, TextOptions
 from build_engines.models.causal.package import TextPackage, package_text
 from build_engines.stage import Work
 from build_engines.text.pair_arrays import load_pairs, pairs_path
@@ -30,24 +30,30 @@ def run(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:
         BuildError: the checkpoint is not supported, or the runtime fell back; says where.
     """
     options = TextOptions(
-        variant=part.variant, max_context=part.max_context, max_chunk=part.max_chunk, awq=part.awq
+        variant=part.variant,
+        max_context=part.max_context,
+        max_chunk=part.max_chunk,
+        awq=part.awq,
+        block=part.block,
     )
-    calibrated = part.variant == "int8" or part.awq
+    calibrated = "int8" in GRAPHS[part.variant] or part.awq
     pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
     candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, [pair.ids[None, :] for pair in pairs])
     parent = None
     if part.variant != "fp32":
         plain = dataclasses.replace(options, variant="fp32", awq=False)
         parent = _packaged(tuned.checkpoint, work, PARENT, plain, [])
-    sizes = [
-        f"{record.precision} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record
-    ]
+    sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
         candidate=candidate,
         parent=parent,
         calibration=_calibration(pairs, part) if calibrated else None,
         notes=(", ".join(sizes),),
     )
+
+
+def _name(record: PackagedRecord) -> str:
+    return record.precision if record.light is None else f"{record.precision}+{record.light}"
 
 
 def _packaged(
@@ -58,7 +64,8 @@ def _packaged(
         checkpoint, work.folder / which, options=options, calibration=calibration
     )
     return PackagedRecord(
-        precision=package.precision,
+        precision=package.precisions[0],
+        light=package.precisions[1] if package.light else None,
         inputs=package.inputs,
         outputs=package.outputs,
         limits=package.limits,
@@ -70,5 +77,11 @@ def _packaged(
 
 def _calibration(pairs: Sequence[EncodedPair], part: PackagePart) -> Calibration:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(pair.ids).tobytes() for pair in pairs))
-    method = "activation-aware scales" if part.awq else "activation ranges"
+    method = "activation ranges"
+    if part.awq:
+        method = (
+            "activation-aware scales"
+            if part.variant == "int4"
+            else "activation ranges and activation-aware scales"
+        )
     return Calibration(method=method, samples=len(pairs), seed=0, data_sha256=digest.hexdigest())

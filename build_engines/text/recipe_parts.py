@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_engines.data.bad_rows import BadRowPolicy
-from build_engines.models.causal.options import Variant
+from build_engines.models.causal.options import BLOCKS, GRAPHS, Variant
 from build_engines.recipe_parts import ModelPart
 
 Reference = Literal["transformers", "none"]
@@ -117,14 +117,17 @@ class PackagePart:
     max_context: int = 2048
     max_chunk: int = 256
     awq: bool = False
+    block: int = 32
 
     def __post_init__(self) -> None:
         """Check what they say of each other."""
+        if self.block not in BLOCKS:
+            raise ValueError(f"block is {self.block}, there are {', '.join(map(str, BLOCKS))}")
         if self.max_chunk > self.max_context:
             raise ValueError(
                 f"max_chunk is {self.max_chunk}, max_context is {self.max_context}; use no more than that"
             )
-        if self.awq and self.variant != "int4":
+        if self.awq and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f'awq is true and variant is "{self.variant}"; awq is for "int4" only')
 
 

@@ -75,9 +75,10 @@ class FinetuneRecord(_Record, frozen=True, kw_only=True):
 
 
 class PackagedRecord(_Record, frozen=True, kw_only=True):
-    """One engine, as ``package_text`` says."""
+    """One engine, as ``package_text`` says; ``precision`` of its own graph, ``light`` of the light one (None: it has none)."""
 
     precision: str
+    light: str | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     limits: dict[str, int]
@@ -114,7 +115,7 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
 
     Attributes:
         evidence: against limits.
-        cost: of a decode step.
+        cost: of a decode step, in the light graph where there is one.
         speed: parent against candidate; empty when there is one model only.
         tolerance: of the golden replay.
         perplexity: by model, on the gate's pairs.

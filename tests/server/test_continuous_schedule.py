@@ -44,6 +44,7 @@ texts = st.tuples(
 )
 actions = st.lists(
     texts
+    | st.tuples(st.just("again"), st.integers(0, 30), st.integers(1, 20), st.booleans())
     | st.tuples(st.just("turn"), st.sampled_from([0.0, 0.05, 0.05, 5.0, 1e6]))
     | st.tuples(st.just("cancel"), st.integers(0, 30))
     | st.tuples(st.just("raise"))
@@ -60,6 +61,12 @@ def act(world: ScheduleWorld, action: tuple[Any, ...]) -> None:
         prompt = PREFIXES[prefix][:shared] + own
         more = {"priority": priority, "tenant": tenant, "repeatable": repeatable}
         world.add(prompt, answer, first_token_at_s=world.now + within_s, **more)
+    elif (
+        kind == "again" and world.asked
+    ):  # a conversation goes on: what was written is part of the next prompt
+        before = world.asked[action[1] % len(world.asked)]
+        prompt = [*before.prompt, *before.got, 1][: world.engine.limits.max_context - 1]
+        world.add(prompt, action[2], repeatable=action[3])
     elif kind == "turn":
         world.turn(action[1])
     elif kind == "cancel" and world.asked:
