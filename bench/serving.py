@@ -216,7 +216,7 @@ class Bench:
 
     @contextmanager
     def server(self, model: str, *flags: str) -> Iterator[Running]:
-        """A server on its own ports for the length of a block; drained at its end."""
+        """A server on its own ports for the length of a block, of a recommender unless ``model`` is empty; drained at its end."""
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", HTTP)) == 0:
                 raise RuntimeError(f"port {HTTP} is taken: something else would be measured")
@@ -227,8 +227,7 @@ class Bench:
             "server",
             "--repository",
             str(self.repository),
-            "--model",
-            model,
+            *(("--model", model) if model else ()),
             *ports,
             *flags,
         ]
