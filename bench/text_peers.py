@@ -38,6 +38,7 @@ GOOD_S = 2.0
 HELD = 0.95  # of the answers must be good at a rate that counts as held
 RATES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # requests a second that are tried
 OVERLOAD_S = 20.0
+PATIENT_MS = "600000"
 TIMEOUT_S = 300.0
 
 
@@ -200,10 +201,12 @@ def measure(
     bench = Bench(published.repository, folder / "none", seconds=0.0, say=lambda text: None)
     os.environ["VITRINE_TEXT_THREADS"], os.environ["VITRINE_TEXT_MODEL"] = str(threads), MODEL
     found: dict[str, Any] = {"variant": variant, "block": block, "package_s": published.package_s}
+    # No other engine refuses: theirs are measured with every request answered, however late; overload as it is served.
+    os.environ["VITRINE_TEXT_FIRST_TOKEN_MS"] = PATIENT_MS
     with bench.server("") as running:
         found["ready_s"], found["rss_ready_mib"] = running.ready_s, running.rss_mib()
         run([Asked(0.0, prompt_ids(64, 1), 8)], running.pid)
-        for name in only:
+        for name in [one for one in only if one != "overload"]:
             if name == "single":
                 rows = [run(single(seed), running.pid) for seed in range(11, 14)]
                 found[name] = max(rows, key=lambda row: row["decode_tok_s"])
@@ -211,11 +214,14 @@ def measure(
             elif name == "eight":
                 rows = [run(eight(seed), running.pid) for seed in range(21, 23)]
                 found[name] = max(rows, key=lambda row: row["tok_s"])
-            elif name == "trace":
-                found[name] = run(trace(), running.pid)
             else:
-                found[name] = overload(running)
+                found[name] = run(trace(), running.pid)
         found["rss_mib"] = running.rss_mib()
+    del os.environ["VITRINE_TEXT_FIRST_TOKEN_MS"]
+    if "overload" in only:
+        with bench.server("") as running:
+            run([Asked(0.0, prompt_ids(64, 1), 8)], running.pid)
+            found["overload"] = overload(running)
     return found
 
 

@@ -41,7 +41,7 @@ def record_golden(
     """Write greedily on from each prompt, for ``golden.npz``; the builder's last stage calls this on the packaged engine.
 
     Args:
-        engine: loaded with nothing under way; its largest pool's first slot is used.
+        engine: loaded with nothing under way; first slots of its pools are used.
         prompts: token ids; each not empty, and with ``tokens`` within the context.
         tokens: how many to write at most.
         eos_ids: tokens that end a text; the end is recorded as well.
@@ -99,13 +99,14 @@ def replay_golden(
         tolerance: of the manifest; ``score_abs`` and ``score_rel`` are of log-probabilities, ``min_overlap`` is the share
             of recorded tokens that must hold.
         where: the version, for messages.
-        steps: answer tokens to look at in all, the first ones of each text; None: all of them.
+        steps: answer tokens to look at in all, the first ones of each text; None: all of them. Of two graphs, half in each.
 
     Raises:
         ArtifactError: the record is not one of texts, or the engine would write something else; says where and by how much.
     """
-    for light, names in _ways(engine).items():
-        _replay(engine, golden, tolerance, where, steps, names, light)
+    ways = _ways(engine)
+    for light, names in ways.items():
+        _replay(engine, golden, tolerance, where, None if steps is None else steps // len(ways), names, light)
 
 
 def _replay(
@@ -188,9 +189,12 @@ def _differs(
 
 def _walk(engine: CausalEngine, prompt: Sequence[int], tokens: int, choose: Choose, light: bool) -> None:
     limits = engine.limits
-    capacity = limits.max_context
-    if not prompt or len(prompt) + tokens > capacity:
-        raise ValueError(f"{len(prompt)} prompt tokens and {tokens} more, the context is {capacity}")
+    if not prompt or len(prompt) + tokens > limits.max_context:
+        raise ValueError(
+            f"{len(prompt)} prompt tokens and {tokens} more, the context is {limits.max_context}"
+        )
+    # The smallest that holds it: a call costs by its capacity, and memory that nobody needs stays untouched.
+    capacity = min(one for one in limits.pools if one >= len(prompt) + tokens)
     if not all(0 <= token < limits.vocab_size for token in prompt):
         raise ValueError(f"a prompt token is not in 0 .. {limits.vocab_size - 1}")
     filled = 0

@@ -162,7 +162,10 @@ def draw(
                 below = _Weights.of(np.where(scratch.mask_V[:size], np.float32(0), whole.weights_N))
                 if below.total > 0.0:
                     near, base, kept = None, whole, below
-    among_N, few = base.weights_N, None  # what may stand above a draw, and which of ``base`` these are; None: all
+    among_N, few = (
+        base.weights_N,
+        None,
+    )  # what may stand above a draw, and which of ``base`` these are; None: all
     while True:
         place = kept.pick(uniform())
         at = place if few is None else int(few[place])
@@ -189,7 +192,7 @@ def draw(
 def _peaked(logits_N: Floats, highest: float, temperature: float) -> bool:
     """Whether few logits seem to be near the best, by every 64th; a wrong guess costs time and nothing else."""
     some_N = logits_N[::64]
-    return np.count_nonzero(some_N >= np.float32(highest - FAR * temperature)) * 6 <= len(some_N)
+    return bool(np.count_nonzero(some_N >= np.float32(highest - FAR * temperature)) * 6 <= len(some_N))
 
 
 def log_total(logits_N: Floats, highest: float, scratch: Scratch) -> float:
