@@ -132,9 +132,9 @@ def measure(checkpoint: Path, folders: dict[str, Path], threads: int = 2) -> lis
             row[f"{name}_best_ms"] = min(wall_R) * 1e3
             row[f"{name}_cpu_ms"] = float(np.median(cpu_R)) * 1e3
             row[f"{name}_tok_s"] = size * width / float(np.median(wall_R))
-    for row, (_, graph, light) in zip(rows, graphs, strict=True):
+    for row, (_, graph, is_light) in zip(rows, graphs, strict=True):
         row["read_gb_s"] = speed / 1e9
-        row["floor_ms"] = matrix_bytes(checkpoint, graph, light) / speed * 1e3
+        row["floor_ms"] = matrix_bytes(checkpoint, graph, is_light) / speed * 1e3
     for engine in engines.values():
         engine.close()
     return rows

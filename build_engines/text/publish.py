@@ -120,8 +120,9 @@ def _targets(engine: PackagedRecord, cost: Cost) -> tuple[Target, ...]:
         built_with=packages(),
     )
     if engine.light is None:
-        return (own,)
-    return own, msgspec.structs.replace(own, file=LIGHT_FILE, precision=engine.light, entry="light")
+        return own, *engine.plans
+    light = msgspec.structs.replace(own, file=LIGHT_FILE, precision=engine.light, entry="light")
+    return own, light, *engine.plans
 
 
 def _figures(verified: TextVerified) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.models.causal.options import BLOCKS, GRAPHS, Variant
-from build_engines.recipe_parts import ModelPart
+from build_engines.recipe_parts import CompilePart, ModelPart
 
 Reference = Literal["transformers", "none"]
 OnRefused = Literal["stop", "publish_parent"]
@@ -111,13 +111,18 @@ class TextSplitPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagePart:
-    """How the engine is written ([package]): see ``TextOptions``."""
+    """How the engine is written ([package]): see ``TextOptions``.
+
+    Attributes:
+        plan_batch: texts at once that a TensorRT plan takes at most ([compile] says for which GPUs there are any).
+    """
 
     variant: Variant = "int4"
     max_context: int = 2048
     max_chunk: int = 256
     awq: bool = False
     block: int = 32
+    plan_batch: int = 8
 
     def __post_init__(self) -> None:
         """Check what they say of each other."""
@@ -161,6 +166,14 @@ class TextGatePart:
     samples: int = 4
     on_refused: OnRefused = "stop"
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageTextPart:
+    """For ``package``."""
+
+    package: PackagePart
+    compile: CompilePart = field(default_factory=CompilePart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,6 +166,23 @@ def test_a_version_of_two_graphs_is_gated_in_each_and_in_both_and_is_served(pers
 
 
 @pytest.mark.timeout(300)
+def test_a_plan_for_a_gpu_is_built_beside_what_serves_here(person: Person) -> None:
+    """By the real builder, with no GPU: listed as built and not as gated, and the server here opens what it can run."""
+    pytest.importorskip("tensorrt_rtx")
+    target = 'compile.targets=["onnxruntime", "tensorrt_rtx:sm86"]'
+
+    code, _, said = person.types("run", "--set", target, "--set", "package.plan_batch=2")
+
+    assert code == 0, said
+    opened = open_current(person.repository, "tiny-copy")
+    own, plan = opened.manifest.targets
+    assert (own.kind, own.proven, plan.kind, plan.proven) == ("onnxruntime", "gated", "tensorrt_rtx", "built")
+    assert (plan.file, plan.capability) == ("tensorrt_rtx/int8.sm86.plan", "sm86")
+    assert "tensorrt_rtx" in "".join(plan.built_with) and opened.path(plan.file).stat().st_size > 10_000
+    load_text_model(opened).engine.close()
+
+
+@pytest.mark.timeout(300)
 def test_the_same_recipe_again_makes_and_publishes_nothing(person: Person) -> None:
     """Every stage is reused, the version that is there stays, and ``status`` and ``list`` say so."""
     person.types("run")
