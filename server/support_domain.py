@@ -110,6 +110,14 @@ class SupportRequest:
     generate: bool | None = None
 
 
+class Missing(StrEnum):
+    """What was away while an answer was made; the answer stands all the same."""
+
+    ENCODER = "encoder"  # pages were searched by words alone
+    KNOWLEDGE = "knowledge"  # only the order could be looked at
+    TEXT_MODEL = "text_model"  # the pages were quoted as they are
+
+
 class EntityKind(StrEnum):
     """What a question names."""
 
@@ -214,6 +222,7 @@ class SupportAnswer:
         model: name and version of the encoder, or of the text model where that wrote it.
         knowledge_epoch: that was searched; 0: none was.
         entities: that the question names.
+        missing: what was away.
         timings_s: seconds by stage: queue, encode, retrieve, answer, check, total.
     """
 
@@ -226,4 +235,5 @@ class SupportAnswer:
     model: tuple[str, str]
     knowledge_epoch: int
     entities: tuple[Entity, ...] = ()
+    missing: tuple[Missing, ...] = ()
     timings_s: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,173 @@
+"""The best passage's own sentences as the answer, and how sure one may be that they are one. No language model.
+
+Nothing is said but byte-exact parts of the shop's pages. How sure one may be is a single number, so that a shop sets one
+threshold and sees in a report what it costs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from server.copy_domain import Language
+from server.knowledge_domain import Hit, Passage
+from server.pipelines.customer_service.words import content_words, coverage
+from server.pipelines.product_copy.sentences import sentences
+from server.support_domain import Source
+
+# What a quote that begins so leans on stands before it.
+_LEANS_BACK = re.compile(
+    r"^(?:after that|it|they|this|these|those|that|then|otherwise|there|but|so|also|here|both|such|in that case)\b|^(?:之后|它|他们|这|那|否则|但|然后|此时|届时|此外)",
+    re.IGNORECASE,
+)
+_FRAMES = {
+    (Language.EN, "zh"): "Our page says this in Chinese: ",
+    (Language.ZH, "en"): "以下内容为英文页面原文：",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How sure one may be of a passage: a weighted sum, each part 0 to 1.
+
+    Attributes:
+        cosine: of the question with the passage.
+        coverage: share of the question's words that the passage, its title or its headings have.
+        first_by_words: where words found it first too.
+        margin: lead of its score over the next one's.
+        bias: added.
+    """
+
+    cosine: float = 0.6
+    coverage: float = 0.3
+    first_by_words: float = 0.05
+    margin: float = 0.05
+    bias: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What speaks for a passage.
+
+    Attributes:
+        cosine: NaN where there was no vector.
+        coverage: see ``Weights``.
+        first_by_words: see there.
+        margin: see there.
+    """
+
+    cosine: float
+    coverage: float
+    first_by_words: bool
+    margin: float
+
+    def confidence(self, weights: Weights) -> float:
+        """0 to 1; without a vector the other parts count for all of it."""
+        parts = (
+            weights.coverage * self.coverage
+            + weights.first_by_words * self.first_by_words
+            + weights.margin * self.margin
+        )
+        if math.isnan(self.cosine):
+            whole = weights.coverage + weights.first_by_words + weights.margin
+            return min(1.0, max(0.0, weights.bias + parts / whole)) if whole > 0 else 0.0
+        return min(1.0, max(0.0, weights.bias + parts + weights.cosine * self.cosine))
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """An answer by quotes.
+
+    Attributes:
+        text: quotes, and where the page is in another language a fixed sentence that says so.
+        source: with the quote.
+    """
+
+    text: str
+    source: Source
+
+
+def evidence_for(asked: str, hits: Sequence[Hit]) -> Evidence:
+    """What speaks for the first hit."""
+    best = hits[0]
+    words = content_words(asked)
+    rest = [hit.score for hit in hits[1:]]
+    lead = 1.0 if not rest else max(0.0, best.score - max(rest)) / abs(best.score) if best.score else 0.0
+    return Evidence(
+        cosine=best.cosine,
+        coverage=coverage(words, _passage_words(best.passage)),
+        first_by_words=best.bm25_rank == 1,
+        margin=min(1.0, lead),
+    )
+
+
+def usable_hits(hits: Sequence[Hit], suspicious: Callable[[str], bool]) -> tuple[Hit, ...]:
+    """Hits without those whose page gives instructions to whoever reads it."""
+    return tuple(hit for hit in hits if hit.passage.text.strip() and not suspicious(hit.passage.text))
+
+
+def extract(asked: str, passage: Passage, language: Language, *, most_chars: int) -> Extract:
+    """Quote what answers.
+
+    Args:
+        asked: the whole question.
+        passage: the best one.
+        language: of the answer.
+        most_chars: a longer passage is quoted in part.
+    """
+    quote = quote_of(asked, passage.text, most_chars)
+    frame = _FRAMES.get((language, passage.language), "")
+    return Extract(frame + quote, source_of(passage, quote))
+
+
+def source_of(passage: Passage, quote: str) -> Source:
+    """Where a quote stands."""
+    anchor = f"#{passage.anchor}" if passage.anchor else ""
+    titles = [passage.title, *(heading for heading in passage.headings[-1:] if heading != passage.title)]
+    return Source(
+        id=passage.document_id + anchor,
+        title=" · ".join(title for title in titles if title),
+        quote=quote,
+        url=passage.url,
+    )
+
+
+def quote_of(asked: str, text: str, most_chars: int) -> str:
+    """The part of a passage that answers: all of it where it fits, else the sentences that have most of the question's words.
+
+    Returns:
+        A part of ``text`` as it stands there; at least one sentence, or the first ``most_chars`` characters of a sentence
+        that is longer.
+    """
+    whole = text.strip()
+    if len(whole) <= most_chars:
+        return whole
+    spans = sentences(text)
+    words = content_words(asked)
+    hits = [len(words & content_words(text[start:end])) for start, end in spans]
+    best, best_score = (0, 1), (-1.0, 0)
+    for first in range(len(spans)):
+        if first and _LEANS_BACK.match(text[spans[first][0] : spans[first][1]]):
+            continue
+        for after in range(first + 1, len(spans) + 1):
+            length = spans[after - 1][1] - spans[first][0]
+            if length > most_chars:
+                break
+            score = (float(sum(hits[first:after])), -first)
+            # More sentences only where they have more of the question: the rest is what the reader looks past. Of equals
+            # the longer, since what follows a sentence often bounds it.
+            if score > best_score or (score == best_score and after - first > best[1] - best[0]):
+                best, best_score = (first, after), score
+    start, end = spans[best[0]][0], spans[best[1] - 1][1]
+    return text[start : min(end, start + most_chars)]
+
+
+def _passage_words(passage: Passage) -> frozenset[str]:
+    return (
+        content_words(passage.text)
+        | content_words(passage.title)
+        | content_words(passage.question)
+        | content_words(" ".join(passage.headings))
+    )
