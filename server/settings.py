@@ -153,6 +153,30 @@ class Settings:
     copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
     copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
 
+    support: bool = _setting(True, "serve customer service, by the pages, the order, or a person")
+    support_max_in_flight: int = _setting(
+        128, "questions to customer service admitted at once", low=1, high=65536
+    )
+    support_default_deadline_ms: float = _setting(
+        5_000.0, "deadline of an answer to a shopper where none is named", low=1, high=3_600_000
+    )
+    support_answer_threshold: float = _setting(
+        0.45, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
+    )
+    support_words_threshold: float = _setting(
+        0.6, "the same while the encoder is away and words alone find passages", low=0, high=1
+    )
+    support_intent_threshold: float = _setting(
+        -1.0, "least probability of an intent, else out of scope; below 0: the model's own", low=-1, high=1
+    )
+    support_times_asked: int = _setting(
+        2, "a question asked so often in one conversation goes to a person", low=2, high=100
+    )
+    support_quote_chars: int = _setting(480, "longest quote of an answer", low=40, high=20_000)
+    support_generate: bool = _setting(
+        False, "let the text model phrase answers from the pages where a request does not say"
+    )
+
     max_connections: int = _setting(
         8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000
     )

@@ -73,6 +73,21 @@ def check_support_request(request: SupportRequest) -> None:
         _check_order(request.order)
 
 
+def role_named(field: str, name: str) -> Role:
+    """A role by its name.
+
+    Raises:
+        InvalidRequest: there is no such role; says which there are.
+    """
+    try:
+        return Role(name)
+    except ValueError:
+        known = ", ".join(Role)
+        raise InvalidRequest(
+            f"{field} is {name[:60]!r}; choose one of {known}", field=field, limit=known
+        ) from None
+
+
 def iso_day(text: str) -> datetime.date | None:
     """The day of an ISO 8601 date or time; None where it is none."""
     try:

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from server.copy_telemetry import CopyRecorder
+from server.support_telemetry import SupportRecorder
 from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_series import Counters, Gauges, Histograms, Labels
 from server.text_telemetry import TextRecorder
@@ -163,6 +164,14 @@ class Telemetry(NullTelemetry):
         from server.telemetry_copy import CopySeries
 
         series = CopySeries()
+        self._families += series.families()
+        return series
+
+    def support(self) -> SupportRecorder:
+        """The recorder of customer service; its series come with it."""
+        from server.telemetry_support import SupportSeries
+
+        series = SupportSeries()
         self._families += series.families()
         return series
 
