@@ -28,9 +28,9 @@ _POINTS = re.compile(
     r"\b(?:it|its|they|them|their|this|that|these|those|there|one|ones|do so|the same)\b"
     r"|它们?|这个|那个|这些|那些|这种|那种|这样|那样|其|该"
 )
-# A pronoun that points at nothing before it: "is it possible to", "does it cost anything to return", "that I ordered".
+# A pronoun that points at nothing before it: "is it possible to", "does it cost anything to return", "that I ordered", "one that is".
 _POINTS_AHEAD = re.compile(
-    r"\bis it (?:possible|ok|okay|safe|free|allowed|true)\b|\b(?:that|this|it) (?:i|we|you|my|the)\b|\bis there\b|\bare there\b"
+    r"\bis it (?:possible|ok|okay|safe|free|allowed|true)\b|\b(?:that|this|it) (?:i|we|you|my|the)\b|\b[a-z]{3,} that (?:is|are|was|were|has|have|came|does|did|do|can)\b|\bis there\b|\bare there\b"
     r"|\b(?:this|that|these|those) (?!long|much|many|cost|costs|take|takes|work|works|mean|apply|include|possible)[a-z]{3,}"
 )
 _ENDS = re.compile(r"^[^，。？?]{1,10}呢[？?。]?$")
