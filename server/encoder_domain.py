@@ -38,6 +38,7 @@ class EncoderInfo:
         engine: runner.
         precision: "int8", "fp32".
         dim: of the vectors.
+        dims: widths that may be asked for (Matryoshka), widest first; ``dim`` alone: the vectors cannot be cut.
         max_tokens: a text may have, special tokens included.
         labels: of the intents that its head tells apart, in the order of ``logits_NC``; empty: it has no head.
         temperature: logits are divided by it before they are probabilities.
@@ -51,6 +52,7 @@ class EncoderInfo:
     precision: str
     dim: int
     max_tokens: int
+    dims: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     temperature: float = 1.0
     threshold: float = 0.0
@@ -62,7 +64,8 @@ class EncodeRequest:
     """Texts to encode.
 
     Attributes:
-        inputs: texts, or token ids without special tokens; at least one.
+        inputs: texts, or token ids without special tokens; at least one. What is wrong with one of several is told with its
+            place: the error's ``field`` is ``input[3]``.
         kind: see there; the same for all.
         truncate: see there.
         deadline_s: on the monotonic clock; None: none.
