@@ -39,7 +39,7 @@ FRAME = {
 }
 CODEC = {
     f"server.encoding.{name}"
-    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox")
+    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox", "surrogates")
 }
 # Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
 RAW = {
