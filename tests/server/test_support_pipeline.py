@@ -10,7 +10,7 @@ from server.copy_domain import Language
 from server.errors import DeadlineExceeded, NotReady, Overloaded
 from server.pipelines.customer_service.events import AnswerPart, IntentHeard, SourcesFound
 from server.pipelines.customer_service.handover import TOLD
-from server.support_domain import HandoverReason, Missing, Order, OrderItem, Role, Tier, Turn
+from server.support_domain import HandoverReason, Missing, Tier
 from server.support_telemetry import HANDOVER_REASONS, MISSING_PARTS, SUPPORT_LANGUAGES, SUPPORT_TIERS
 from tests.server.support_world import (
     ELECTRONICS,

@@ -30,7 +30,7 @@ _POINTS = re.compile(
 )
 # A pronoun that points at nothing before it: "is it possible to", "does it cost anything to return", "that I ordered", "one that is".
 _POINTS_AHEAD = re.compile(
-    r"\bis it (?:possible|ok|okay|safe|free|allowed|true)\b|\b(?:that|this|it) (?:i|we|you|my|the)\b|\b[a-z]{3,} that (?:is|are|was|were|has|have|came|does|did|do|can)\b|\bis there\b|\bare there\b"
+    r"\bis it (?:possible|ok to|okay to|true)\b|\b(?:that|this|it) (?:i|we|you|my|the)\b|\b[a-z]{3,} that (?:is|are|was|were|has|have|came|does|did|do|can)\b|\bis there\b|\bare there\b"
     r"|\b(?:this|that|these|those) (?!long|much|many|cost|costs|take|takes|work|works|mean|apply|include|possible)[a-z]{3,}"
 )
 _ENDS = re.compile(r"^[^，。？?]{1,10}呢[？?。]?$")

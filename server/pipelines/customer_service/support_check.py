@@ -34,7 +34,7 @@ _STRONG = re.compile(
 )
 # What bounds a promise: a page's sentence that has one bears out none that has none.
 _BOUND = re.compile(
-    r"\b(?:if|unless|only|until|once|except|when|free from|as long as|up to|at least)\b|如果|除非|除了|满|之前|之后|仅|只要|只有|必须|最多|至少|以内"
+    r"\b(?:if|unless|only|until|once|except|when|within|before|after|between|free from|as long as|up to|at least)\b|如果|除非|除了|满|之前|之后|仅|只要|只有|必须|最多|至少|以内"
 )
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][\w-]+")
 _TOKEN = re.compile(rf"[^\W_{CJK}]+(?:['-][^\W_{CJK}]+)*|[{CJK}]")
