@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from server.batching.admission import Admission
 from server.byte_budget import ByteBudget
 from server.grpc_api.later import CopyCalls, LaterProductCopy
+from server.grpc_api.later_support import LaterCustomerService, SupportCalls
 from server.grpc_api.server import GrpcServer
 from server.grpc_api.servicer import methods
 from server.heartbeat import Heartbeat
@@ -43,6 +44,7 @@ from server.telemetry_server import MetricsServer
 
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
+    from server.support_side import SupportSide
     from server.text_side import OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
@@ -62,6 +64,7 @@ class Application:
         service: the product.
         text: the text half; None where no text model is served.
         copy: product copy; None where it is off, and until it is loaded.
+        support: customer service; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
@@ -111,6 +114,7 @@ class Application:
         self._access = access
         self._open_rules = open_rules
         self.copy: CopySide | None = None
+        self.support: SupportSide | None = None
         if settings.copy_style is not None:  # a mistake in it must stop the start
             self._open_copy()
         self._endpoints = (
@@ -199,7 +203,7 @@ class Application:
 
     async def _stop_texts(self, drain_s: float) -> None:
         began_s = time.monotonic()
-        ends = [self.copy.stop(drain_s)] if self.copy is not None else []
+        ends = [side.stop(drain_s) for side in (self.copy, self.support) if side is not None]
         if self.text is not None:
             ends.append(self.text.drain(drain_s))
         await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
@@ -220,7 +224,10 @@ class Application:
             read_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
             tls=tls,
-            others=(LaterProductCopy(self._copy_calls),) if settings.copy else (),
+            others=(
+                *((LaterProductCopy(self._copy_calls),) if settings.copy else ()),
+                *((LaterCustomerService(self._support_calls),) if settings.support else ()),
+            ),
         )
         await self._grpc.start()
         self.grpc_port = self._grpc.port
@@ -284,6 +291,8 @@ class Application:
         settings = self.settings
         if settings.copy and self.copy is None:
             self._open_copy()
+        if settings.support and self.support is None:
+            self._open_support()
         limits = {
             "max_history_ids": settings.max_history,
             "max_candidates": settings.max_candidates,
@@ -300,7 +309,12 @@ class Application:
             version=server_version(),
             keys_required=self._keys.required,
             text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
-            more=() if self.copy is None else self.copy.endpoints,
+            more=tuple(
+                endpoint
+                for side in (self.copy, self.support)
+                if side is not None
+                for endpoint in side.endpoints
+            ),
         )
 
     def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
@@ -315,6 +329,26 @@ class Application:
         await asyncio.shield(self._site.begin_loading())
         assert self.copy is not None, "it is not off, and loaded now"
         return self.copy.calls
+
+    async def _support_calls(self) -> SupportCalls:
+        await asyncio.shield(self._site.begin_loading())
+        assert self.support is not None, "it is not off, and loaded now"
+        return self.support.calls
+
+    def _open_support(self) -> None:
+        from server.pipelines.customer_service.hearing import open_hearing
+        from server.support_side import SupportSide
+
+        self.support = SupportSide(
+            self.settings,
+            None,
+            None,
+            None if self.text is None else self.text.model,
+            open_hearing(),
+            self.telemetry,
+            self._access,
+            self._keys,
+        )
 
     def _open_copy(self) -> None:
         from server.copy_side import CopySide
