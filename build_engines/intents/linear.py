@@ -19,41 +19,13 @@ import torch
 from torch import Tensor
 
 from build_engines.intents.calibration import Floats, Labels, fitted_temperature, negative_log_likelihood
+from build_engines.intents.linear_parts import LinearConfig
 from build_engines.intents.split import balanced_weights
 
 OUTSIDE = -1  # label of a text that is about nothing
 # Vectors have length 1 and differ little: weights of this size are where the optimum is, and an optimizer starts near it.
 _SCALE = 16.0
 _STEPS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinearConfig:
-    """How the head is trained ([intents.linear]).
-
-    Attributes:
-        l2: strengths to try, of the squared weights over a mean loss (> 0); the best on validation is taken.
-        balance: 0 counts examples alike, 1 intents alike (0..1).
-        outside_weight: what the texts about nothing count together, over what the others do (>= 0).
-        refit: learn from validation too, once L2, temperature and threshold are chosen.
-
-    Raises:
-        ValueError: a value is out of range; names it.
-    """
-
-    l2: tuple[float, ...] = (1e-5, 3e-6, 1e-6, 3e-7)
-    balance: float = 0.5
-    outside_weight: float = 0.2
-    refit: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not self.l2 or min(self.l2) <= 0:
-            raise ValueError(f"l2 is {list(self.l2)}; use numbers above 0")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance is {self.balance}; use a number from 0 to 1")
-        if self.outside_weight < 0:
-            raise ValueError(f"outside_weight is {self.outside_weight}; use 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +54,7 @@ def fit_linear(
     validation_M: Labels,
     intents: int,
     config: LinearConfig,
+    trust_N: Floats | None = None,
 ) -> LinearFit:
     """Learn a head for each strength, from the strongest on, and keep the one with the smallest loss on validation.
 
@@ -92,13 +65,14 @@ def fit_linear(
         validation_M: their labels.
         intents: C.
         config: see there.
+        trust_N: what each text counts beside balance; None: 1.
     """
     inside_M = validation_M != OUTSIDE
     best: LinearFit | None = None
     trials: list[L2Trial] = []
     start: tuple[Tensor, Tensor] | None = None
     for l2 in sorted(config.l2, reverse=True):
-        start = _descend(vectors_ND, labels_N, intents, l2, config, start)
+        start = _descend(vectors_ND, labels_N, intents, l2, config, start, trust_N)
         weights_CD, bias_C = _plain(start)
         logits_MC = np.asarray(validation_MD[inside_M] @ weights_CD.T + bias_C, np.float32)
         labels_M = validation_M[inside_M]
@@ -116,11 +90,11 @@ def fit_linear(
 
 
 def refit_linear(
-    fit: LinearFit, vectors_ND: Floats, labels_N: Labels, config: LinearConfig
+    fit: LinearFit, vectors_ND: Floats, labels_N: Labels, config: LinearConfig, trust_N: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Weights and bias from more texts, at the strength that was chosen."""
+    """Weights and bias from other texts, at the strength that was chosen."""
     start = (torch.from_numpy(fit.weights_CD / _SCALE), torch.from_numpy(fit.bias_C / _SCALE))
-    return _plain(_descend(vectors_ND, labels_N, len(fit.bias_C), fit.l2, config, start))
+    return _plain(_descend(vectors_ND, labels_N, len(fit.bias_C), fit.l2, config, start, trust_N))
 
 
 def example_weights(labels_N: Labels, intents: int, *, balance: float, outside_weight: float) -> Floats:
@@ -152,12 +126,15 @@ def _descend(
     l2: float,
     config: LinearConfig,
     start: tuple[Tensor, Tensor] | None,
+    trust_N: Floats | None,
 ) -> tuple[Tensor, Tensor]:
     inputs_ND = torch.from_numpy(np.ascontiguousarray(vectors_ND))
     targets_NC = torch.from_numpy(soft_targets(labels_N, intents))
     counts_N = torch.from_numpy(
         example_weights(labels_N, intents, balance=config.balance, outside_weight=config.outside_weight)
     )
+    if trust_N is not None:
+        counts_N = counts_N * torch.from_numpy(trust_N)
     if start is None:
         start = torch.zeros(intents, inputs_ND.shape[1]), torch.zeros(intents)
     weights_CD, bias_C = (one.clone().requires_grad_() for one in start)
