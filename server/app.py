@@ -15,7 +15,6 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from server.batching.admission import Admission
 from server.byte_budget import ByteBudget
+from server.encoder_domain import ENCODER_TASK
+from server.gauges import measure_server
 from server.grpc_api.later import CopyCalls, LaterProductCopy
 from server.grpc_api.later_support import LaterCustomerService, SupportCalls
 from server.grpc_api.server import GrpcServer
@@ -34,16 +35,24 @@ from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
 from server.logs import AccessLog
-from server.published import LiveModel, OpenModel, open_copy_rules, open_published, open_published_text
+from server.published import (
+    LiveModel,
+    OpenModel,
+    open_copy_rules,
+    open_published,
+    open_published_encoder,
+    open_published_text,
+)
 from server.request_limits import RequestLimits
 from server.service import Service
 from server.settings import Settings
 from server.telemetry import Telemetry, server_version
-from server.telemetry_interface import EngineState, NullTelemetry
+from server.telemetry_interface import NullTelemetry
 from server.telemetry_server import MetricsServer
 
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
+    from server.encoder_side import EncoderSide, OpenEncoder
     from server.support_side import SupportSide
     from server.text_side import OpenText, TextSide
 
@@ -63,6 +72,7 @@ class Application:
     Attributes:
         service: the product.
         text: the text half; None where no text model is served.
+        encoder: the encoder with its endpoint; None where none is served. Its ``encoder`` is for the other products.
         copy: product copy; None where it is off, and until it is loaded.
         support: customer service; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
@@ -76,6 +86,7 @@ class Application:
         open_model: OpenModel = open_published,
         open_text: OpenText = open_published_text,
         open_rules: OpenCopyRules = open_copy_rules,
+        open_encoder: OpenEncoder = open_published_encoder,
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
@@ -83,6 +94,7 @@ class Application:
         access = AccessLog(settings.access_log)
         self._keys = Keys(settings.api_keys)
         self.text = self._open_text(open_text, access)
+        self.encoder = self._open_encoder(open_encoder, access)
         self.model = self._open_recommender(open_model)
         info = self.model.info()
         self.admission = Admission(
@@ -101,6 +113,8 @@ class Application:
         self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
         if self.text is not None:
             self.service.companions.append(self.text.service)
+        if self.encoder is not None:
+            self.service.companions.append(self.encoder.service)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
@@ -159,6 +173,8 @@ class Application:
         await self.model.start()
         if self.text is not None:
             await self.text.start()
+        if self.encoder is not None:
+            await self.encoder.start(alone=self.text is None and not self.model.info().name)
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
@@ -169,6 +185,8 @@ class Application:
     async def warm(self) -> None:
         """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
         await self._site.begin_loading()
+        if self.encoder is not None:
+            await self.encoder.loaded()
         if self.copy is not None:
             await self.copy.start()
         gc.freeze()
@@ -206,9 +224,12 @@ class Application:
         ends = [side.stop(drain_s) for side in (self.copy, self.support) if side is not None]
         if self.text is not None:
             ends.append(self.text.drain(drain_s))
+        if self.encoder is not None:
+            ends.append(self.encoder.drain(drain_s))
         await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
-        if self.text is not None:
-            await self.text.close(max(0.0, drain_s - (time.monotonic() - began_s)))
+        left_s = max(0.0, drain_s - (time.monotonic() - began_s))
+        engines = [side.close(left_s) for side in (self.text, self.encoder) if side is not None]
+        await asyncio.gather(*engines)
 
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
@@ -245,44 +266,14 @@ class Application:
             await asyncio.sleep(HEALTH_EVERY_S)
 
     def _measure(self) -> None:
-        telemetry = self.telemetry
-        telemetry.engines(self._engine_states)
-        telemetry.gauge(
-            "vitrine_in_flight", "Requests admitted and not yet answered.", lambda: self.admission.in_flight
-        )
-        telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.open)
-        telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
-        telemetry.gauge(
-            "vitrine_grpc_connections", "Open gRPC connections.", lambda: len(self._grpc) if self._grpc else 0
-        )
-        telemetry.gauge(
-            "vitrine_arriving_bytes", "Bytes of requests not yet whole.", lambda: self._budget.used_bytes
-        )
-        telemetry.counter(
-            "vitrine_reload_failures",
-            "Published versions that were not taken up; the one before goes on serving.",
-            "reason",
-            self._reload_failures,
-        )
-
-    def _reload_failures(self) -> dict[str, int]:
-        total = dict(self.model.reload_failures)
-        for reason, count in self.text.model.reload_failures.items() if self.text is not None else ():
-            total[reason] = total.get(reason, 0) + count
-        return total
-
-    def _engine_states(self) -> Iterable[EngineState]:
-        if self.text is not None:
-            yield from self.text.states()
-        info = self.model.info()
-        if not info.name:
-            return
-        yield EngineState(
-            model=info.name,
-            version=info.version,
-            engine=info.engine,
-            precision=info.precision,
-            last_progress_s=self.model.health().last_progress_s,
+        measure_server(
+            self.telemetry,
+            self.model,
+            [side for side in (self.text, self.encoder) if side is not None],
+            admission=self.admission,
+            connections=self.connections,
+            grpc_connections=lambda: len(self._grpc) if self._grpc else 0,
+            budget=self._budget,
         )
 
     def _load_routes(self) -> Asgi:
@@ -301,6 +292,7 @@ class Application:
             "max_body_bytes": settings.max_body_bytes,
             "max_deadline_ms": int(settings.max_deadline_ms),
         }
+        sides = [side for side in (self.copy, self.support, self.encoder) if side is not None]
         return build(
             self.service,
             self._endpoints,
@@ -309,12 +301,9 @@ class Application:
             version=server_version(),
             keys_required=self._keys.required,
             text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
-            more=tuple(
-                endpoint
-                for side in (self.copy, self.support)
-                if side is not None
-                for endpoint in side.endpoints
-            ),
+            more=[endpoint for side in sides for endpoint in side.endpoints],
+            documents=[side.describe() for side in sides],
+            task_limits={} if self.encoder is None else {ENCODER_TASK: self.encoder.limits},
         )
 
     def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
@@ -324,6 +313,14 @@ class Application:
         from server.text_side import TextSide
 
         return TextSide(self.settings, model, self.telemetry, access, self._keys)
+
+    def _open_encoder(self, open_encoder: OpenEncoder, access: AccessLog) -> EncoderSide | None:
+        encoder = open_encoder(self.settings, self.telemetry)
+        if encoder is None:
+            return None
+        from server.encoder_side import EncoderSide
+
+        return EncoderSide(self.settings, encoder, self.telemetry, access)
 
     async def _copy_calls(self) -> CopyCalls:
         await asyncio.shield(self._site.begin_loading())
@@ -341,7 +338,7 @@ class Application:
 
         self.support = SupportSide(
             self.settings,
-            None,
+            None if self.encoder is None else self.encoder.encoder,
             None,
             None if self.text is None else self.text.model,
             open_hearing(),
@@ -372,7 +369,7 @@ class Application:
         try:
             return open_model(self.settings, self.telemetry.batcher)
         except NothingPublished:
-            if self.text is None:
+            if self.text is None and self.encoder is None:
                 raise
             return NoRecommender()
 

@@ -137,6 +137,27 @@ class Settings:
         0.0, "ask a second time where no token came within this; 0: never", low=0, high=600_000
     )
 
+    encoder: bool = _setting(True, "serve embeddings, where the repository holds a sentence encoder")
+    encoder_model: str = _setting("", "encoder to serve; empty: the first one in the repository, if any")
+    encoder_threads: int = _setting(1, "threads of the encoder", low=1, high=1024)
+    encoder_batch_tokens: int = _setting(
+        0, "tokens of a batch of texts, padding included; 0: by what a batch costs here", low=0, high=1 << 20
+    )
+    encoder_max_inputs: int = _setting(2048, "texts of one embeddings request", low=1, high=65536)
+    encoder_max_in_flight: int = _setting(256, "embeddings requests admitted at once", low=1, high=65536)
+    encoder_max_wait_ms: float = _setting(
+        2_000.0,
+        "a request whose texts would wait longer for the encoder is refused with 429",
+        low=1,
+        high=600_000,
+    )
+    encoder_default_deadline_ms: float = _setting(
+        30_000.0, "deadline of an embeddings request that names none", low=1, high=3_600_000
+    )
+    encoder_max_deadline_ms: float = _setting(
+        120_000.0, "longer deadlines of embeddings requests are taken as this", low=1, high=3_600_000
+    )
+
     copy: bool = _setting(True, "serve product copy, by the text model or by templates")
     copy_style: Path | None = _setting(None, "TOML file with the shop's own rules for product copy")
     copy_max_in_flight: int = _setting(64, "product copy requests admitted at once", low=1, high=65536)
@@ -220,6 +241,11 @@ class Settings:
             raise ValueError(
                 f"{PREFIX}TEXT_DEFAULT_DEADLINE_MS is {self.text_default_deadline_ms:g}, "
                 f"more than {PREFIX}TEXT_MAX_DEADLINE_MS {self.text_max_deadline_ms:g}"
+            )
+        if self.encoder_default_deadline_ms > self.encoder_max_deadline_ms:
+            raise ValueError(
+                f"{PREFIX}ENCODER_DEFAULT_DEADLINE_MS is {self.encoder_default_deadline_ms:g}, "
+                f"more than {PREFIX}ENCODER_MAX_DEADLINE_MS {self.encoder_max_deadline_ms:g}"
             )
         if (self.text_engine == "upstream") != bool(self.text_upstream_url):
             raise ValueError(

@@ -9,6 +9,7 @@ Units: seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from server.batching.admission import Admission
 from server.grpc_api.customer_service import CustomerService
@@ -24,6 +25,9 @@ from server.support_limits import SupportRequestLimits
 from server.support_service import SupportService
 from server.telemetry_interface import NullTelemetry
 from server.text_generator import TextGenerator
+
+if TYPE_CHECKING:
+    from server.http_api.openapi import Describe
 
 LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error event
 
@@ -98,6 +102,12 @@ class SupportSide:
             "Questions to customer service admitted and not yet answered.",
             self.service.in_flight,
         )
+
+    def describe(self) -> Describe:
+        """What adds the product to the OpenAPI document."""
+        from server.http_api.customer_service.document import add_support
+
+        return add_support
 
     async def stop(self, drain_s: float) -> None:
         """Refuse new questions, finish those under way within ``drain_s``, end the rest with an error."""

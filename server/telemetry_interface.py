@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.copy_telemetry import CopyRecorder, NullCopyRecorder
+from server.encoder_telemetry import EncoderRecorder, NullEncoderRecorder
 from server.support_telemetry import NullSupportRecorder, SupportRecorder
 from server.text_telemetry import NullTextRecorder, TextRecorder
 
@@ -87,6 +88,10 @@ class NullTelemetry:
     def text(self, model: str) -> TextRecorder:
         """The recorder of one text model."""
         return NullTextRecorder()
+
+    def encoder(self, model: str) -> EncoderRecorder:
+        """The recorder of one sentence encoder."""
+        return NullEncoderRecorder()
 
     def copy(self) -> CopyRecorder:
         """The recorder of the copy product."""

@@ -164,15 +164,15 @@ class TokenBatch:
             raise ValueError(f"the engine gave vectors of shape {vectors_BD.shape} for {rows} texts")
         if (logits_BC is None) == bool(engine.intents):
             raise ValueError("the engine gave no logits" if engine.intents else "the engine gave logits")
-        good_B: npt.NDArray[np.bool_] = np.isfinite(vectors_BD).all(axis=1)
+        good_B: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(vectors_BD), axis=1)
         if logits_BC is not None:
             if logits_BC.shape != (rows, engine.intents):
                 raise ValueError(f"the engine gave logits of shape {logits_BC.shape} for {rows} texts")
-            good_B = good_B & np.isfinite(logits_BC).all(axis=1)
+            good_B = np.logical_and(good_B, np.logical_and.reduce(np.isfinite(logits_BC), axis=1))
         if not self.model.normalized:
             norms_B: Floats = np.sqrt(np.square(vectors_BD).sum(axis=1, dtype=np.float32))
-            good_B = good_B & (norms_B > 0.0)
-            vectors_BD = vectors_BD / np.where(good_B, norms_B, np.float32(1.0))[:, None]
+            good_B = np.logical_and(good_B, norms_B > 0.0)
+            vectors_BD = np.divide(vectors_BD, norms_B[:, None], where=good_B[:, None], dtype=np.float32)
         return vectors_BD, logits_BC, good_B
 
 

@@ -28,6 +28,8 @@ from server.encoder_telemetry import BULK, LIVE, EncoderRecorder, NullEncoderRec
 from server.errors import DeadlineExceeded, InvalidRequest, NotReady
 from server.pipelines.encoder_loading import EncoderLoadOptions, EncoderModel, load_encoder
 from server.pipelines.version_watch import VersionWatch
+from server.settings import Settings
+from server.telemetry_interface import NullTelemetry
 
 log = logging.getLogger("vitrine.encoder")
 
@@ -64,6 +66,27 @@ def open_encoder(
         version=folder.name,
         limits=limits,
         reload_interval_s=0.0,
+    )
+
+
+def open_live_encoder(settings: Settings, name: str, telemetry: NullTelemetry) -> LiveEncoder:
+    """The encoder of a server, ready to be started; its version is loaded after that.
+
+    Raises:
+        ArtifactError: nothing of that name is published.
+    """
+    options = EncoderLoadOptions(threads=settings.encoder_threads, batch_tokens=settings.encoder_batch_tokens)
+    repository = settings.repository
+    return LiveEncoder(
+        repository,
+        name,
+        lambda version: load_encoder(open_version(repository / name / version), options),
+        version=current_version(repository, name),
+        limits=TokenLimits(
+            max_wait_s=settings.encoder_max_wait_ms * 1e-3, longest_s=settings.encoder_max_deadline_ms * 1e-3
+        ),
+        recorder=telemetry.encoder(name),
+        reload_interval_s=settings.reload_interval_s,
     )
 
 
@@ -220,6 +243,7 @@ class LiveEncoder:
             logits_NC=answer.logits_NC,
             tokens_N=tuple(len(one.ids) for one in tokens),
             truncated_N=truncated,
+            known_N=tuple(one.known for one in tokens),
             queue_s=answer.queue_s,
             engine_s=answer.engine_s,
         )
