@@ -88,6 +88,7 @@ class Encoded:
         logits_NC: float32 of the intent head; None where there is none.
         tokens_N: read of each input, special tokens included.
         truncated_N: whether the end of an input was left out.
+        known_N: share of each input's tokens that the vocabulary has: a vector of a text that is mostly unknown means little.
         queue_s, engine_s: waiting, and computing.
     """
 
@@ -95,5 +96,6 @@ class Encoded:
     logits_NC: npt.NDArray[np.float32] | None
     tokens_N: tuple[int, ...]
     truncated_N: tuple[bool, ...]
+    known_N: tuple[float, ...] = ()
     queue_s: float = 0.0
     engine_s: float = 0.0

@@ -46,10 +46,12 @@ class Tokens(NamedTuple):
     Attributes:
         ids: int64 ``[T]``, special tokens included.
         truncated: whether its end is left out.
+        known: share of the tokens read that the vocabulary has, special ones left out.
     """
 
     ids: npt.NDArray[np.int64]
     truncated: bool
+    known: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ class SentenceCodec:
                 )
             ids = ids[: self._room]
         around = self._around
-        return Tokens(np.array([*around.before, *ids, *around.after], np.int64), too_long)
+        known = 1.0 - ids.count(self._unknown) / len(ids) if self._unknown is not None else 1.0
+        return Tokens(np.array([*around.before, *ids, *around.after], np.int64), too_long, known)
 
     def _text(self, text: str, kind: InputKind, where: str) -> tuple[list[int], bool]:
         if not text:

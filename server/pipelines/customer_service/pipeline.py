@@ -62,6 +62,7 @@ log = logging.getLogger("vitrine.support")
 MOST_EVIDENCE = 3
 MOST_HEARD_CHARS = 4_000  # of a message are listened to for signals and entities: from both of its ends
 ENCODER_SHARE = 0.5  # of the time left; an encoder that hangs leaves the rest to a search by words
+LEAST_KNOWN = 0.7  # share of a question's tokens that the encoder has; below, words alone find better (MiniLM on Chinese: 0.3)
 NOTHING_HEARD = Intent(label="", confidence=0.0)
 
 
@@ -281,7 +282,8 @@ class SupportPipeline:
             case.intent = intent_of(self.encoder.info(), encoded.logits_NC, self._thresholds.intent)
             case.times_s["queue"] = encoded.queue_s
             vector_D: npt.NDArray[np.float32] = encoded.vectors_ND[0]
-            return vector_D
+            known = encoded.known_N[0] if encoded.known_N else 1.0
+            return vector_D if known >= LEAST_KNOWN else None
         except InvalidRequest:  # no characters that it can read; words may find it all the same
             return None
         except (ServeError, TimeoutError) as error:
