@@ -38,21 +38,20 @@ class TokenBudget:
     """How large a batch may be.
 
     Attributes:
-        max_tokens: longest text times texts; at least the longest text that there can be (> 0).
-        bulk_tokens: the same of a batch of bulk work, which a single longer text may exceed up to ``max_tokens``.
+        live_tokens: longest text times texts (> 0); a single text may be longer, and is then alone.
+        bulk_tokens: the same of a batch of bulk work (> 0).
 
     Raises:
         ValueError: a number is out of range; names it.
     """
 
-    max_tokens: int
+    live_tokens: int
     bulk_tokens: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.bulk_tokens <= self.max_tokens:
-            raise ValueError(
-                f"bulk_tokens = {self.bulk_tokens} and max_tokens = {self.max_tokens}: must be above 0, and the first no larger"
-            )
+        for name, value in (("live_tokens", self.live_tokens), ("bulk_tokens", self.bulk_tokens)):
+            if value < 1:
+                raise ValueError(f"{name} = {value}, must be > 0")
 
 
 class Pending:
@@ -199,7 +198,7 @@ class TokenQueue:
         return taken
 
     def _insert(self, pending: Pending, now_s: float, cost: CostModel, budget: TokenBudget) -> None:
-        next_s = cost.predict_s(min(pending.tokens, budget.max_tokens))
+        next_s = cost.predict_s(min(pending.tokens, budget.live_tokens))
         latest_s = pending.deadline_s - cost.predict_s(pending.tokens)
         due_s = now_s + PATIENCE * next_s
         pending.due_s = latest_s if latest_s < due_s else due_s
@@ -228,7 +227,7 @@ def _fill(
 ) -> Choice:
     head = line[0]
     line = [one for one in line if one.group == head.group]
-    limit = max(budget.bulk_tokens if is_bulk else budget.max_tokens, head.lengths[-1])
+    limit = max(budget.bulk_tokens if is_bulk else budget.live_tokens, head.lengths[-1])
     reach = _reach(line, head, min(limit, cost.fits(head.deadline_s - start_s, limit)), width(cost))
     floor = reach - width(cost)
     most = min(MAX_ROWS, limit // reach)

@@ -13,14 +13,14 @@ from server.batching.cost import CostModel
 from server.batching.token_batches import TokenBudget
 from server.engines.encoder import EncoderEngine
 
-# Batches that are timed: rows, tokens a row, repeats. The first of each shape pays for memory and is left out.
-_TIMED = ((1, 8, 6), (1, 32, 4), (8, 16, 3), (8, 48, 2))
+# Batches that are timed: texts, tokens of each, repeats. The first of each shape pays for memory and is left out.
+_TIMED = ((1, 2, 6), (1, 12, 6), (4, 12, 3), (8, 24, 2))
 _BASE_SHARE = (
-    0.05  # of a full batch's time that its fixed cost may be; larger batches gain less than they delay
+    0.04  # of a full batch's time that its fixed cost may be; larger batches gain less than they delay
 )
-_LEAST, _MOST = 256, 4096
-# A batch of bulk work is as short as this, because whoever is live waits for its end.
-_BULK_S = 0.010
+_LEAST, _MOST = 64, 4096
+# A batch of bulk work is as short as this where texts are: whoever is live waits for its end.
+_BULK_S = 0.008
 
 
 def measure_cost(engine: EncoderEngine, *, max_tokens: int) -> CostModel:
@@ -38,19 +38,19 @@ def measure_cost(engine: EncoderEngine, *, max_tokens: int) -> CostModel:
             took.append(time.perf_counter() - start)
         tokens.append(rows * length)
         times.append(min(took[1:]))
-    per_token_s, base_s = np.polyfit(tokens, times, 1)
+    # By relative error: the fixed cost is told by the small batches, which a line through all would hardly look at.
+    per_token_s, base_s = np.polyfit(tokens, times, 1, w=1.0 / np.asarray(times))
     return CostModel(max(float(base_s), 1e-6), max(float(per_token_s), 1e-9))
 
 
-def budget_for(cost: CostModel, max_tokens: int, wanted: int = 0) -> TokenBudget:
-    """How large a batch should be: as large as its fixed cost asks for, and any one text always fits.
+def budget_for(cost: CostModel, wanted: int = 0) -> TokenBudget:
+    """How large a batch should be: as large as its fixed cost asks for, and no larger.
+
+    Beyond that an encoder on a CPU takes as long for two batches as for one of both, and who came first waits longer.
 
     Args:
         cost: of a batch.
-        max_tokens: of a text.
         wanted: tokens of a batch, as the operator says; 0: by the cost.
     """
-    asked = wanted or min(_MOST, max(_LEAST, int(cost.base_s / cost.per_item_s / _BASE_SHARE)))
-    most = max(asked, max_tokens)
-    bulk = min(most, max(64, cost.fits(_BULK_S, most)))
-    return TokenBudget(max_tokens=most, bulk_tokens=bulk)
+    live = wanted or min(_MOST, max(_LEAST, int(cost.base_s / cost.per_item_s / _BASE_SHARE)))
+    return TokenBudget(live_tokens=live, bulk_tokens=min(live, max(_LEAST // 2, cost.fits(_BULK_S, live))))

@@ -145,7 +145,7 @@ def _load(opened: OpenedVersion, options: EncoderLoadOptions, where: str) -> Enc
             tokens=TokenModel(
                 engine=engine,
                 cost=cost,
-                budget=budget_for(cost, limits["max_tokens"], options.batch_tokens),
+                budget=budget_for(cost, options.batch_tokens),
                 normalized=config.normalize,
             ),
         )
