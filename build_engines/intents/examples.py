@@ -166,7 +166,7 @@ def read_examples(
     policy.apply(path, bad[:EXAMPLES], bad=len(bad), rows=count, reasons=reasons)
     if not examples:
         raise DataError(path, "holds no examples", hint="give a row per example: a text and what it is about")
-    kept, report = _consistent(path, examples, lines, form.on_contradiction)
+    kept, report = consistent(examples, form.on_contradiction, path=path, lines=lines)
     return kept, ExampleReport(
         rows=count,
         bad=len(bad),
@@ -245,9 +245,24 @@ def _example(row: Mapping[str, Any] | str, form: ExampleFormat) -> Example:
     return Example(**values)
 
 
-def _consistent(
-    path: Path, examples: Sequence[Example], lines: Sequence[int], on_contradiction: OnContradiction
+def consistent(
+    examples: Sequence[Example],
+    on_contradiction: OnContradiction,
+    *,
+    path: Path | None = None,
+    lines: Sequence[int] = (),
 ) -> tuple[list[Example], ExampleReport]:
+    """Keep each text once, and none that has several labels.
+
+    Args:
+        examples: in their order.
+        on_contradiction: see ``ExampleFormat``.
+        path: they come from, for the message.
+        lines: of them in that file; empty: they have none.
+
+    Raises:
+        DataError: a text has several labels, and that is to be refused.
+    """
     by_key: dict[str, list[int]] = defaultdict(list)
     for at, example in enumerate(examples):
         by_key[text_key(example.text)].append(at)
@@ -263,9 +278,9 @@ def _consistent(
         if on_contradiction == "refuse":
             raise DataError(
                 path,
-                f"{told} (lines {', '.join(str(lines[at]) for at in places[:EXAMPLES])})",
+                told + (f" (lines {', '.join(str(lines[at]) for at in places[:EXAMPLES])})" if lines else ""),
                 hint='give it one label, or set on_contradiction = "drop"',
-                line=lines[places[0]],
+                line=lines[places[0]] if lines else None,
             )
         contradictions += len(places)
         shown.append(told)

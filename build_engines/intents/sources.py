@@ -10,7 +10,7 @@ from build_engines.data.errors import DataError
 from build_engines.data.sample_intents import sample_examples
 from build_engines.data.sample_page_examples import page_examples
 from build_engines.data.sample_questions import sample_questions
-from build_engines.intents.examples import Example, read_examples
+from build_engines.intents.examples import Example, consistent, read_examples, text_key
 from build_engines.intents.recipe_parts import IntentsPart, SampleIntentsPart
 from build_engines.intents.split import IntentSets, intent_sets
 
@@ -25,7 +25,8 @@ def load_sets(part: IntentsPart) -> tuple[IntentSets, tuple[str, ...]]:
         DataError: a file cannot be used; names it, and the line.
     """
     if part.sample_shop is not None:
-        return intent_sets(_sample(part.sample_shop), None, _questions(part.sample_shop), part.split)
+        questions = _questions(part.sample_shop)
+        return intent_sets(_sample(part.sample_shop, questions), None, questions, part.split)
     assert part.examples is not None
     notes: list[str] = []
 
@@ -64,12 +65,15 @@ def file_digests(part: IntentsPart) -> Mapping[str, str]:
         ) from error
 
 
-def _sample(part: SampleIntentsPart) -> list[Example]:
+def _sample(part: SampleIntentsPart, questions: list[Example]) -> list[Example]:
     generated = sample_examples(per_intent=part.per_intent, seed=part.seed, languages=part.languages)
-    return [
+    asked = {text_key(one.text) for one in questions}
+    examples = [
         Example(text=one.text, intent=one.intent, group=one.group, language=one.language)
         for one in (*generated, *page_examples(part.languages))
+        if text_key(one.text) not in asked
     ]
+    return consistent(examples, "drop")[0]
 
 
 def _questions(part: SampleIntentsPart) -> list[Example]:
