@@ -1,0 +1,232 @@
+"""Questions to the knowledge base: one worker thread reads the file and ranks, the event loop only waits.
+
+**A search sees one epoch.**  It opens one read transaction; if the file has moved on since the last search, the index
+of vectors takes up what changed, from within the same transaction, before it is asked.  So a change is found by the
+first search after it was acknowledged, also when another process made it, and nothing has to be told to anybody.
+
+Work is bounded whatever is asked: ``MOST_QUERY_WORDS`` words, ``MOST_ROWS_BY_WORDS`` rows of the word index, 2,000 cosines,
+``READ_PASSAGES`` passages read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from server.errors import NotReady
+from server.knowledge.ranking import (
+    WORDS_WEIGHT,
+    Candidate,
+    ranked,
+    rarest_within,
+    words_shares,
+)
+from server.knowledge.reading import EpochView, KnowledgeReader
+from server.knowledge.vectors import Floats, VectorIndex, unpack_rows
+from server.knowledge.words import MOST_QUERY_WORDS, match_expression, words
+from server.knowledge_domain import SearchAsked, SearchFound
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BY_VECTOR, BY_WORDS = 64, 100  # found by each side
+READ_PASSAGES = (
+    32  # of them that are read and looked at closely; 4 for each hit where more hits are asked for
+)
+MOST_ROWS_BY_WORDS = 2000  # of the word index for one question: 1.5 ms
+MOST_ASKED_CHARS = 4096  # of a question that words are taken from
+_FREQUENCY_DRIFT = 0.1  # change of the number of passages after which remembered frequencies are asked again
+_MOST_FREQUENCIES = 50_000
+
+
+class _ByWords(NamedTuple):
+    shares: dict[int, float]
+    ranks: dict[int, int]
+
+
+class KnowledgeSearch:
+    """``Knowledge`` over a knowledge file; see ``start``."""
+
+    def __init__(
+        self, open_reader: Callable[[], KnowledgeReader], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Search what ``open_reader`` opens; it is called on the worker thread."""
+        self._open_reader = open_reader
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="knowledge")
+        self._reader: KnowledgeReader | None = None
+        self._index = VectorIndex(0)
+        self._encoder = ("", 0)
+        self._epoch: int | None = None
+        self._passages = 0
+        self._frequencies: dict[str, int] = {}
+        self._frequencies_at = 0
+        self._fault = "the knowledge base has not been read yet"
+        self._closed = False
+
+    async def start(self) -> None:
+        """Read all vectors; 100,000 take about a second.
+
+        Raises:
+            NotReady: the file cannot be read; a later search tries again.
+        """
+        await self._on_thread(self._look)
+
+    async def search(self, asked: SearchAsked) -> SearchFound:
+        """Find passages; see ``Knowledge.search``."""
+        return await self._on_thread(lambda: self._search(asked))
+
+    def epoch(self) -> int:
+        """Of what the last search saw; 0 before the first."""
+        return self._epoch or 0
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it can be searched, and a sentence if not."""
+        return not self._fault, self._fault
+
+    @property
+    def passages(self) -> int:
+        """There are, as of the last search."""
+        return self._passages
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the vectors."""
+        return self._index.nbytes
+
+    async def close(self) -> None:
+        """Close the file after the search that runs."""
+        if self._closed:
+            return
+        self._closed, self._fault = True, "the knowledge base is closed"
+        reader = self._reader
+        if reader is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, reader.close)
+        self._thread.shutdown(wait=False)
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise NotReady(self._fault)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            if self._reader is None:
+                self._reader = self._open_reader()
+            done = work()
+        except NotReady as error:
+            self._fault = self._fault if self._closed else error.message
+            raise
+        except ValueError as error:  # of vectors that are none
+            self._fault = f"the knowledge file holds {error}; sync the pages again to encode them anew"
+            raise NotReady(self._fault) from error
+        if not self._closed:
+            self._fault = ""
+        return done
+
+    def _look(self) -> None:
+        assert self._reader is not None
+        with self._reader.view() as view:
+            self._take_up(view)
+
+    def _search(self, asked: SearchAsked) -> SearchFound:
+        assert self._reader is not None
+        began_s = self._clock()
+        with self._reader.view() as view:
+            epoch = self._take_up(view)
+            asked_words = list(words(asked.text[:MOST_ASKED_CHARS]))
+            by_words = self._by_words(view, list(dict.fromkeys(asked_words))[:MOST_QUERY_WORDS])
+            query_D = self._usable(asked.vector_D)
+            candidates = self._candidates(view, by_words, query_D, max(READ_PASSAGES, 4 * asked.k))
+        ids = np.array([candidate.id for candidate in candidates], np.int64)
+        vectors = self._index.vectors(ids)
+        known = np.flatnonzero(~np.isnan(vectors).any(axis=1))
+        hits = ranked(
+            candidates,
+            asked_words=asked_words,
+            language=asked.language,
+            k=asked.k,
+            scan_vectors={int(ids[at]): vectors[at] for at in known},
+        )
+        return SearchFound(hits=hits, epoch=epoch, search_s=self._clock() - began_s)
+
+    def _take_up(self, view: EpochView) -> int:
+        if view.epoch == self._epoch and view.encoder == self._encoder:
+            return view.epoch
+        again = self._epoch is None or view.encoder != self._encoder or view.epoch < self._epoch
+        index = VectorIndex(view.encoder[1]) if again else self._index
+        changes = view.changes(None if again else self._epoch)
+        self._index = index.with_changes(changes.added, changes.scan_vectors, changes.removed)
+        self._passages = view.count()
+        self._epoch, self._encoder = view.epoch, view.encoder
+        return view.epoch
+
+    def _usable(self, vector_D: Floats | None) -> Floats | None:
+        if vector_D is None or not self._index.dim:
+            return None
+        if len(vector_D) != self._index.dim:
+            log.warning("searching by words alone: the question's vector has another length than the pages'")
+            return None
+        return vector_D
+
+    def _by_words(self, view: EpochView, asked_words: list[str]) -> _ByWords:
+        frequencies = {word: self._frequency(view, word) for word in asked_words}
+        chosen = rarest_within(frequencies, MOST_ROWS_BY_WORDS)
+        if not chosen:
+            return _ByWords({}, {})
+        found = view.match(match_expression(chosen), BY_WORDS)
+        shares = words_shares(found, self._passages, frequencies.values())
+        return _ByWords(shares, {at: rank for rank, (at, _) in enumerate(found, 1)})
+
+    def _frequency(self, view: EpochView, word: str) -> int:
+        """A common word costs milliseconds to count, and its count need not be of this very epoch."""
+        moved = abs(self._passages - self._frequencies_at)
+        if moved > _FREQUENCY_DRIFT * self._frequencies_at or len(self._frequencies) > _MOST_FREQUENCIES:
+            self._frequencies.clear()
+            self._frequencies_at = self._passages
+        known = self._frequencies.get(word)
+        if not known:  # a word that nobody had may have come with the last change
+            known = self._frequencies[word] = view.frequency(word)
+        return known
+
+    def _candidates(
+        self, view: EpochView, by_words: _ByWords, query_D: Floats | None, most: int
+    ) -> list[Candidate]:
+        ids = list(by_words.shares)
+        if query_D is not None:
+            near, _ = self._index.search(query_D, max(BY_VECTOR, 2 * most))
+            ids = list(dict.fromkeys([*map(int, near), *ids]))
+        id_C = np.array(ids, np.int64)
+        cosine_C = (
+            self._index.vectors(id_C) @ query_D
+            if query_D is not None
+            else np.full(len(ids), np.nan, np.float32)
+        )
+        share_C = np.array([by_words.shares.get(at, 0.0) for at in ids], np.float32)
+        first_C = np.argsort(-(np.nan_to_num(cosine_C) + WORDS_WEIGHT * share_C), kind="stable")[:most]
+        stored = view.passages([ids[at] for at in first_C])
+        found = []
+        for at in first_C:
+            one = stored.get(ids[at])
+            if one is None:
+                continue
+            near_S = np.empty(0, np.float32)
+            if query_D is not None and one.close_vectors:
+                near_S = unpack_rows(one.close_vectors, self._index.dim) @ query_D
+            found.append(
+                Candidate(
+                    id=ids[at],
+                    passage=one.passage,
+                    scan_cosine=float(cosine_C[at]),
+                    close_cosines_S=near_S,
+                    words_share=float(share_C[at]),
+                    bm25_rank=by_words.ranks.get(ids[at]),
+                )
+            )
+        return found
