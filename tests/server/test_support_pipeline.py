@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
 from server.copy_domain import Language
+from server.encoder_domain import InputKind
 from server.errors import DeadlineExceeded, NotReady, Overloaded
 from server.pipelines.customer_service.events import AnswerPart, IntentHeard, SourcesFound
 from server.pipelines.customer_service.handover import TOLD
-from server.support_domain import HandoverReason, Missing, Tier
+from server.support_domain import HandoverReason, Missing, SupportRequest, Tier
 from server.support_telemetry import HANDOVER_REASONS, MISSING_PARTS, SUPPORT_LANGUAGES, SUPPORT_TIERS
 from tests.server.support_world import (
     ELECTRONICS,
@@ -23,6 +25,7 @@ from tests.server.support_world import (
     WordEncoder,
     World,
     page,
+    talk,
 )
 
 ASKED = "How much does express delivery cost?"
@@ -61,13 +64,17 @@ async def test_a_page_in_another_language_is_quoted_as_it_is_and_said_to_be_so()
     assert answer.text == "以下内容为英文页面原文：" + answer.sources[0].quote
 
 
-async def test_the_question_costs_one_call_of_the_encoder() -> None:
-    """Vector and intent come from the same call."""
+async def test_a_question_costs_one_call_of_the_encoder() -> None:
+    """Vector and intent come from the same call; what pages are about is asked once and remembered."""
     world = World()
+    pipeline = world.pipeline()
+    request = SupportRequest(turns=talk(ASKED))
+    for _ in range(3):
+        await pipeline.answer(request, emit=lambda _: None, deadline_at_s=1e12)
 
-    await world.ask(ASKED)
-
-    assert world.encoder is not None and [len(request.inputs) for request in world.encoder.asked] == [1]
+    assert world.encoder is not None
+    assert [one.inputs for one in world.encoder.asked if one.kind is InputKind.QUERY] == [(ASKED,)] * 3
+    assert sum(one.kind is InputKind.PASSAGE for one in world.encoder.asked) == 1
 
 
 async def test_a_follow_up_is_looked_up_with_the_question_it_leans_on() -> None:
@@ -290,12 +297,8 @@ async def test_a_page_that_gives_instructions_is_never_quoted() -> None:
 
 async def test_two_conversations_at_once_get_their_own_answers() -> None:
     """The pipeline keeps nothing between calls, so answers cannot cross."""
-    import asyncio
-
     world = World()
     pipeline = world.pipeline()
-    from server.support_domain import SupportRequest
-    from tests.server.support_world import talk
 
     def request(at: int) -> SupportRequest:
         order = dataclasses.replace(ORDER, order_id=f"B-{2000 + at}")

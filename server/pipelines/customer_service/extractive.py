@@ -29,51 +29,57 @@ _FRAMES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """How sure one may be of a passage: a weighted sum, each part 0 to 1.
+class Evidence:
+    """What speaks for a passage, each part 0 to 1; NaN where it cannot be said.
 
     Attributes:
         cosine: of the question with the passage.
         coverage: share of the question's words that the passage, its title or its headings have.
-        first_by_words: where words found it first too.
-        margin: lead of its score over the next one's.
-        bias: added.
-    """
-
-    cosine: float = 0.6
-    coverage: float = 0.3
-    first_by_words: float = 0.05
-    margin: float = 0.05
-    bias: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What speaks for a passage.
-
-    Attributes:
-        cosine: NaN where there was no vector.
-        coverage: see ``Weights``.
-        first_by_words: see there.
-        margin: see there.
+        words: 1 where words found it first, 1/2 where second ...; 0 where they did not find it.
+        score: of the search, over the best hit's.
+        agreement: that passage and question are about the same intent.
     """
 
     cosine: float
     coverage: float
-    first_by_words: bool
-    margin: float
+    words: float
+    score: float
+    agreement: float
 
-    def confidence(self, weights: Weights) -> float:
-        """0 to 1; without a vector the other parts count for all of it."""
-        parts = (
-            weights.coverage * self.coverage
-            + weights.first_by_words * self.first_by_words
-            + weights.margin * self.margin
-        )
-        if math.isnan(self.cosine):
-            whole = weights.coverage + weights.first_by_words + weights.margin
-            return min(1.0, max(0.0, weights.bias + parts / whole)) if whole > 0 else 0.0
-        return min(1.0, max(0.0, weights.bias + parts + weights.cosine * self.cosine))
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What each part of the evidence counts; with ``bias`` they make a number that is to be 0 to 1."""
+
+    cosine: float = 0.5
+    coverage: float = 0.2
+    words: float = 0.05
+    score: float = 0.05
+    agreement: float = 0.2
+    bias: float = 0.0
+
+    def confidence(self, evidence: Evidence) -> float:
+        """How sure one may be, 0 to 1. The parts that can be said count for those that cannot."""
+        said, of_said, of_all = 0.0, 0.0, 0.0
+        for name in _PARTS:
+            weight, value = getattr(self, name), getattr(evidence, name)
+            of_all += weight
+            if not math.isnan(value):
+                of_said += weight
+                said += weight * value
+        return min(1.0, max(0.0, self.bias + said * of_all / of_said)) if of_said else 0.0
+
+
+_PARTS = ("cosine", "coverage", "words", "score", "agreement")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A hit, and how sure one may be that it answers."""
+
+    hit: Hit
+    evidence: Evidence
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,30 @@ class Extract:
     source: Source
 
 
-def evidence_for(asked: str, hits: Sequence[Hit]) -> Evidence:
-    """What speaks for the first hit."""
-    best = hits[0]
+def candidates(
+    asked: str, hits: Sequence[Hit], agreements: Sequence[float], weights: Weights
+) -> list[Candidate]:
+    """Hits by how sure one may be of them, the surest first.
+
+    Args:
+        asked: the whole question.
+        hits: best first.
+        agreements: of each hit.
+        weights: of the evidence.
+    """
     words = content_words(asked)
-    rest = [hit.score for hit in hits[1:]]
-    lead = 1.0 if not rest else max(0.0, best.score - max(rest)) / abs(best.score) if best.score else 0.0
-    return Evidence(
-        cosine=best.cosine,
-        coverage=coverage(words, _passage_words(best.passage)),
-        first_by_words=best.bm25_rank == 1,
-        margin=min(1.0, lead),
-    )
+    best = max((hit.score for hit in hits), default=0.0)
+    found = []
+    for hit, agreement in zip(hits, agreements, strict=True):
+        evidence = Evidence(
+            cosine=hit.cosine,
+            coverage=coverage(words, _passage_words(hit.passage)),
+            words=0.0 if hit.bm25_rank is None else 1.0 / hit.bm25_rank,
+            score=max(0.0, hit.score / best) if best > 0 else 0.0,
+            agreement=agreement,
+        )
+        found.append(Candidate(hit, evidence, weights.confidence(evidence)))
+    return sorted(found, key=lambda one: -one.confidence)  # stable: of equals the search's order
 
 
 def usable_hits(hits: Sequence[Hit], suspicious: Callable[[str], bool]) -> tuple[Hit, ...]:

@@ -17,24 +17,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from server.copy_domain import Language
-from server.encoder_domain import EncodeRequest, InputKind, Truncate
-from server.errors import DeadlineExceeded, InvalidRequest, ServeError
-from server.knowledge_domain import Hit, Knowledge, SearchAsked, SearchFound
+from server.errors import ServeError
+from server.knowledge_domain import Knowledge
 from server.pipelines.customer_service.events import AnswerPart, Emit, IntentHeard, SourcesFound
 from server.pipelines.customer_service.extractive import (
-    Evidence,
+    Candidate,
     Weights,
-    evidence_for,
+    candidates,
     extract,
     source_of,
-    usable_hits,
 )
+from server.pipelines.customer_service.finding import Case, Finding
 from server.pipelines.customer_service.generative import Phrasing
 from server.pipelines.customer_service.handover import TOLD, failures, person_needed, times_asked
-from server.pipelines.customer_service.intents import OUT_OF_SCOPE, intent_of
+from server.pipelines.customer_service.intents import OUT_OF_SCOPE
 from server.pipelines.customer_service.order_answers import order_answer, topic_of
 from server.pipelines.customer_service.ports import Hearing
 from server.pipelines.customer_service.rewriting import whole_question
@@ -61,9 +59,6 @@ log = logging.getLogger("vitrine.support")
 
 MOST_EVIDENCE = 3
 MOST_HEARD_CHARS = 4_000  # of a message are listened to for signals and entities: from both of its ends
-ENCODER_SHARE = 0.5  # of the time left; an encoder that hangs leaves the rest to a search by words
-LEAST_KNOWN = 0.7  # share of a question's tokens that the encoder has; below, words alone find better (MiniLM on Chinese: 0.3)
-NOTHING_HEARD = Intent(label="", confidence=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +71,8 @@ class Thresholds:
         intent: least probability of an intent; None: the model's own.
         times_asked: the same question asked so often is a failure (>= 2).
         quote_chars: longest quote (> 0).
+        quotes: passages quoted in one answer at most (>= 1).
+        second_margin: a further passage is quoted where one may be as sure of it as of the best, up to this.
         weights: of the evidence.
         support: of sentences that a language model wrote.
     """
@@ -85,27 +82,10 @@ class Thresholds:
     intent: float | None = None
     times_asked: int = 2
     quote_chars: int = 480
+    quotes: int = 2
+    second_margin: float = 0.02
     weights: Weights = field(default_factory=Weights)
     support: SupportLimits = field(default_factory=SupportLimits)
-
-
-@dataclass(slots=True)
-class _Case:
-    """One question on its way."""
-
-    request: SupportRequest
-    emit: Emit
-    deadline_at_s: float
-    tenant: str
-    language: Language
-    entities: tuple[Entity, ...]
-    intent: Intent = NOTHING_HEARD
-    asked: str = ""
-    hits: tuple[Hit, ...] = ()
-    epoch: int = 0
-    searched: bool = False
-    missing: list[Missing] = field(default_factory=list)
-    times_s: dict[str, float] = field(default_factory=dict)
 
 
 class SupportPipeline:
@@ -146,6 +126,7 @@ class SupportPipeline:
         self._thresholds = thresholds
         self._generate = generate
         self._clock = clock
+        self._finding = Finding(encoder, knowledge, self._suspicious, thresholds.intent, clock)
         self._phrasing = (
             None if generator is None else Phrasing(generator, hearing.masked, thresholds.support)
         )
@@ -169,7 +150,7 @@ class SupportPipeline:
         heard_text = _both_ends(message)
         language = self._hearing.language(heard_text, request.turns[:-1], request.locale)
         entities = self._hearing.entities(heard_text)
-        case = _Case(request, emit, deadline_at_s, tenant, language, entities)
+        case = Case(request, emit, deadline_at_s, tenant, language, entities)
         signals = self._hearing.signals(heard_text)
         reason = person_needed(signals)
         try:
@@ -183,7 +164,7 @@ class SupportPipeline:
         finally:
             case.times_s["total"] = self._clock() - began_s
 
-    async def _look_up(self, case: _Case) -> SupportAnswer:
+    async def _look_up(self, case: Case) -> SupportAnswer:
         case.asked = whole_question(case.request.turns)
         topic = topic_of(case.request.turns[-1].content) or topic_of(case.asked)
         order = case.request.order
@@ -195,44 +176,48 @@ class SupportPipeline:
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
             case.intent = Intent(label=topic.label, confidence=1.0)
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
-        vector_D = await self._encode(case)
-        await self._search(case, vector_D)
+        agreements = await self._finding.find(case)
         hits = case.hits
         if not hits:
             return self._hand_over(
                 case, HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
             )
-        evidence = evidence_for(case.asked, hits)
-        reason = self._doubt(case, evidence)
+        found = candidates(case.asked, hits, agreements, self._thresholds.weights)
+        case.hits = tuple(one.hit for one in found)
+        reason = self._doubt(case, found[0])
         if reason is not None:
             return self._hand_over(case, reason)
-        return await self._write(case)
+        return await self._write(case, found)
 
-    def _doubt(self, case: _Case, evidence: Evidence) -> HandoverReason | None:
+    def _doubt(self, case: Case, best: Candidate) -> HandoverReason | None:
         thresholds = self._thresholds
-        by_words = bool(np.isnan(evidence.cosine))
         if case.intent.label == OUT_OF_SCOPE:
             return HandoverReason.OUT_OF_SCOPE
-        least = thresholds.answer_by_words if by_words else thresholds.answer
-        if evidence.confidence(thresholds.weights) >= least:
+        by_words = bool(np.isnan(best.evidence.cosine))
+        if best.confidence >= (thresholds.answer_by_words if by_words else thresholds.answer):
             return None
         return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
 
-    async def _write(self, case: _Case) -> SupportAnswer:
-        best = case.hits[0].passage
+    async def _write(self, case: Case, found: list[Candidate]) -> SupportAnswer:
+        thresholds = self._thresholds
+        least = found[0].confidence - thresholds.second_margin
+        quoted = [one.hit.passage for one in found[: thresholds.quotes] if one.confidence >= least]
         began_s = self._clock()
         generate = case.request.generate
         if self._generate if generate is None else generate:
             phrased = await self._phrase(case)
             if phrased is not None:
                 return phrased
-        extracted = extract(case.asked, best, case.language, most_chars=self._thresholds.quote_chars)
+        extracts = [
+            extract(case.asked, passage, case.language, most_chars=thresholds.quote_chars)
+            for passage in quoted
+        ]
         case.times_s["answer"] = self._clock() - began_s
-        return self._answered(
-            case, Tier.EXTRACTIVE, (extracted.text,), (extracted.source,), self._encoder_model()
-        )
+        parts = [one.text + "\n\n" for one in extracts[:-1]] + [extracts[-1].text]
+        sources = tuple(one.source for one in extracts)
+        return self._answered(case, Tier.EXTRACTIVE, tuple(parts), sources, self._encoder_model())
 
-    async def _phrase(self, case: _Case) -> SupportAnswer | None:
+    async def _phrase(self, case: Case) -> SupportAnswer | None:
         if self._phrasing is None or self.encoder is None or Missing.ENCODER in case.missing:
             case.missing.append(Missing.TEXT_MODEL)
             return None
@@ -263,60 +248,7 @@ class SupportPipeline:
         parts = [text + joint for text in phrased.sentences[:-1]] + [phrased.sentences[-1]]
         return self._answered(case, Tier.GENERATIVE, tuple(parts), sources, phrased.model)
 
-    async def _encode(self, case: _Case) -> npt.NDArray[np.float32] | None:
-        """The question's vector; its intent on the way. None, and told so, where the encoder is away."""
-        if self.encoder is None:
-            case.missing.append(Missing.ENCODER)
-            return None
-        began_s = self._clock()
-        left_s = case.deadline_at_s - began_s
-        request = EncodeRequest(
-            inputs=(case.asked,),
-            kind=InputKind.QUERY,
-            truncate=Truncate.END,
-            deadline_s=began_s + ENCODER_SHARE * left_s,
-        )
-        try:
-            async with asyncio.timeout(max(0.0, ENCODER_SHARE * left_s)):
-                encoded = await self.encoder.encode(request)
-            case.intent = intent_of(self.encoder.info(), encoded.logits_NC, self._thresholds.intent)
-            case.times_s["queue"] = encoded.queue_s
-            vector_D: npt.NDArray[np.float32] = encoded.vectors_ND[0]
-            known = encoded.known_N[0] if encoded.known_N else 1.0
-            return vector_D if known >= LEAST_KNOWN else None
-        except InvalidRequest:  # no characters that it can read; words may find it all the same
-            return None
-        except (ServeError, TimeoutError) as error:
-            log.warning("searching by words alone", extra={"reason": type(error).__name__})
-            case.missing.append(Missing.ENCODER)
-            return None
-        finally:
-            case.times_s["encode"] = self._clock() - began_s
-
-    async def _search(self, case: _Case, vector_D: npt.NDArray[np.float32] | None) -> None:
-        if self.knowledge is None:
-            case.missing.append(Missing.KNOWLEDGE)
-            return
-        began_s = self._clock()
-        asked = SearchAsked(text=case.asked, vector_D=vector_D, language=case.language.value)
-        try:
-            async with asyncio.timeout(max(0.0, case.deadline_at_s - began_s)):
-                found: SearchFound = await self.knowledge.search(asked)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the shop's pages could not be searched within the deadline", stage="retrieve"
-            ) from None
-        except ServeError as error:
-            log.warning("the pages cannot be searched", extra={"reason": error.message})
-            case.missing.append(Missing.KNOWLEDGE)
-            return
-        finally:
-            case.times_s["retrieve"] = self._clock() - began_s
-        case.hits = usable_hits(found.hits, self._suspicious)
-        case.epoch = found.epoch
-        case.searched = True
-
-    def _hand_over(self, case: _Case, reason: HandoverReason, heard: str = "") -> SupportAnswer:
+    def _hand_over(self, case: Case, reason: HandoverReason, heard: str = "") -> SupportAnswer:
         request = case.request
         doubtful = reason in (HandoverReason.OUT_OF_SCOPE, HandoverReason.LOW_CONFIDENCE)
         if doubtful and failures(request.turns):
@@ -338,7 +270,7 @@ class SupportPipeline:
 
     def _answered(
         self,
-        case: _Case,
+        case: Case,
         tier: Tier,
         parts: tuple[str, ...],
         sources: tuple[Source, ...],
