@@ -223,6 +223,7 @@ class SupportAnswer:
         knowledge_epoch: that was searched; 0: none was.
         entities: that the question names.
         missing: what was away.
+        confidence: 0 to 1, of the best passage, whether it was quoted or not; 1 of the order, 0 where none was looked for.
         timings_s: seconds by stage: queue, encode, retrieve, answer, check, total.
     """
 
@@ -236,4 +237,5 @@ class SupportAnswer:
     knowledge_epoch: int
     entities: tuple[Entity, ...] = ()
     missing: tuple[Missing, ...] = ()
+    confidence: float = 0.0
     timings_s: Mapping[str, float] = field(default_factory=dict)

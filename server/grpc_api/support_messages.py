@@ -51,6 +51,7 @@ def support_end_of(answer: SupportAnswer, total_s: float) -> pb.SupportEnd:
     end = pb.SupportEnd(
         served_by=answer.served_by.value,
         model=pb.Model(name=answer.model[0], version=answer.model[1]),
+        confidence=answer.confidence,
         missing=[part.value for part in answer.missing],
         timings_ms=pb.SupportTimings(
             queue_ms=times_s.get("queue", 0.0) * 1e3,

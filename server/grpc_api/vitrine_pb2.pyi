@@ -496,18 +496,20 @@ class SupportSources(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[SupportSource, _Mapping]]] = ..., knowledge_epoch: _Optional[int] = ...) -> None: ...
 
 class SupportEnd(_message.Message):
-    __slots__ = ("handover", "served_by", "model", "missing", "timings_ms")
+    __slots__ = ("handover", "served_by", "model", "missing", "timings_ms", "confidence")
     HANDOVER_FIELD_NUMBER: _ClassVar[int]
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     handover: SupportHandover
     served_by: str
     model: Model
     missing: _containers.RepeatedScalarFieldContainer[str]
     timings_ms: SupportTimings
-    def __init__(self, handover: _Optional[_Union[SupportHandover, _Mapping]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., timings_ms: _Optional[_Union[SupportTimings, _Mapping]] = ...) -> None: ...
+    confidence: float
+    def __init__(self, handover: _Optional[_Union[SupportHandover, _Mapping]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., timings_ms: _Optional[_Union[SupportTimings, _Mapping]] = ..., confidence: _Optional[float] = ...) -> None: ...
 
 class CustomerServiceResponse(_message.Message):
     __slots__ = ("answer", "heard", "sources", "end")

@@ -87,6 +87,9 @@ class SupportEndOut(Struct):
             extra_json_schema={"items": {"enum": [part.value for part in Missing]}},
         ),
     ]
+    confidence: Annotated[
+        float, Meta(description="0 to 1, of the best passage, whether it was quoted or not; 1 of the order")
+    ]
     timings_ms: SupportTimingsOut
 
 
@@ -130,6 +133,7 @@ def support_out(answer: SupportAnswer, total_s: float) -> SupportOut:
         end.served_by,
         end.model,
         end.missing,
+        end.confidence,
         end.timings_ms,
         answer=answer.text,
         language=answer.language.value,
@@ -148,6 +152,7 @@ def end_out(answer: SupportAnswer, total_s: float) -> SupportEndOut:
         answer.served_by.value,
         ModelOut(*answer.model),
         [part.value for part in answer.missing],
+        round(answer.confidence, 4),
         SupportTimingsOut(**times_ms, total=round(total_s * 1e3, 3)),
     )
 

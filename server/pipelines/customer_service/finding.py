@@ -51,6 +51,7 @@ class Case:
         hits: passages that were found, best first.
         epoch: of the knowledge base, where ``searched``.
         missing: what was away.
+        confidence: of the best passage.
         times_s: by stage.
     """
 
@@ -66,6 +67,7 @@ class Case:
     hits: tuple[Hit, ...] = ()
     epoch: int = 0
     searched: bool = False
+    confidence: float = 0.0
     missing: list[Missing] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=dict)
 

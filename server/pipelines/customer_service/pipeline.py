@@ -175,6 +175,7 @@ class SupportPipeline:
             if answered is None:
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
             case.intent = Intent(label=topic.label, confidence=1.0)
+            case.confidence = 1.0
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
         agreements = await self._finding.find(case)
         hits = case.hits
@@ -184,6 +185,7 @@ class SupportPipeline:
             )
         found = candidates(case.asked, hits, agreements, self._thresholds.weights)
         case.hits = tuple(one.hit for one in found)
+        case.confidence = found[0].confidence
         reason = self._doubt(case, found[0])
         if reason is not None:
             return self._hand_over(case, reason)
@@ -292,6 +294,7 @@ class SupportPipeline:
             knowledge_epoch=case.epoch,
             entities=case.entities,
             missing=tuple(case.missing),
+            confidence=case.confidence,
             timings_s=case.times_s,
         )
 
