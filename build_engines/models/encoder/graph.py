@@ -6,6 +6,8 @@ What must not be undone (ENGINE NOTES has the measurements):
 * texts are padded on the right, and what lies behind a row's length is never read: the mask ``Range(T) < length`` is made
   here, as an explicit boolean that all runtimes read alike, and pooling multiplies by it;
 * activations stay rank 3, or a product with a bias becomes an unfused Gemm;
+* queries, keys and values are three products of one input, which is rounded once: attention takes them as they are, and
+  dividing one wide product into three costs a copy of it;
 * the word table is kept in INT8 with a scale a row where the products are: rows are gathered first and multiplied after,
   so that nobody ever dequantizes the table. (A DequantizeLinear in front of a Gather is computed over all of it, each run.)
 
@@ -19,14 +21,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-
 import onnx_ir as ir
 
 from build_engines.intents.head import IntentHead
-from build_engines.models.causal.checkpoint import Checkpoint
+from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.rounding import int8_codes, int8_scales
 from build_engines.models.encoder.architecture import EncoderArchitecture
 from build_engines.models.encoder.layout import Affine, Layer, Layout, Matrix
+from build_engines.models.encoder.rounding import InputRounding
 from build_engines.onnx_writer import OnnxWriter
 
 INPUT_IDS, LENGTHS, EMBEDDING, LOGITS = "input_ids", "lengths", "embedding", "logits"
@@ -42,7 +44,7 @@ class EncoderForm:
         pooling: "mean" over a text's tokens, or its first one ("cls").
         normalize: vectors get length 1.
         dim: width of ``embedding``, the first values of the pooled vector (Matryoshka); None: all.
-        activation_scales: by product, scale of its INT8 input; a product that is not here stays in float32.
+        roundings: by product, how its input becomes 8 bits; a product that is not here stays in float32.
         int8_words: the word table in INT8, a scale a row.
         head: adds ``logits``; None: no such output.
         observe: also output the input of every product, under its name: what calibration looks at.
@@ -52,7 +54,7 @@ class EncoderForm:
     pooling: Pooling = "mean"
     normalize: bool = True
     dim: int | None = None
-    activation_scales: Mapping[str, float] = field(default_factory=dict)
+    roundings: Mapping[str, InputRounding] = field(default_factory=dict)
     int8_words: bool = False
     head: IntentHead | None = None
     observe: bool = False
@@ -122,32 +124,49 @@ class _Network:
 
     def _block(self, x: ir.Value, layer: Layer) -> ir.Value:
         w, arch = self.w, self.arch
-        q, k, v = w.ops("Split", 3, self._linear(x, layer.qkv), w.ints(*[arch.dim] * 3), axis=-1)
+        q, k, v = self._products(x, layer.qkv)
         attended = w.op(
             "Attention", q, k, v, self.mask, q_num_heads=arch.heads, kv_num_heads=arch.heads,
             scale=arch.head_dim**-0.5,
         )  # fmt: skip
-        x = self._norm(w.op("Add", self._linear(attended, layer.out), x), layer.norm1)
-        inner = self._activate(self._linear(x, layer.up))
-        return self._norm(w.op("Add", self._linear(inner, layer.down), x), layer.norm2)
+        (out,) = self._products(attended, layer.out)
+        x = self._norm(w.op("Add", out, x), layer.norm1)
+        (inner,) = self._products(x, layer.up)
+        (down,) = self._products(self._activate(inner), layer.down)
+        return self._norm(w.op("Add", down, x), layer.norm2)
 
-    def _linear(self, x: ir.Value, matrix: Matrix) -> ir.Value:
-        w, scale = self.w, self.form.activation_scales.get(matrix.name)
+    def _products(self, x: ir.Value, matrix: Matrix) -> list[ir.Value]:
+        w, rounding = self.w, self.form.roundings.get(matrix.name)
         if self.form.observe:
             self.observed[matrix.name] = (x, "float32", ["B", "T", matrix.rows])
-        weight_KN = matrix.weight(self.checkpoint)
-        if scale is None:
-            weight = w.constant(weight_KN, name=f"{matrix.name}.weight")
-        else:
-            scales_N = int8_scales(np.abs(weight_KN).max(axis=0))
-            codes = w.constant(int8_codes(weight_KN, scales_N), name=f"{matrix.name}.codes")
-            weight = w.op(
-                "DequantizeLinear", codes, w.constant(scales_N, name=f"{matrix.name}.scales"),
-                w.constant(np.zeros(scales_N.size, np.int8), name=f"zeros.{scales_N.size}"), axis=1,
-            )  # fmt: skip
-            x = w.quantize_dequantize(x, scale)
-        product = w.op("MatMul", x, weight)
-        return w.op("Add", product, w.constant(matrix.bias(self.checkpoint), name=f"{matrix.name}.bias"))
+        if rounding is not None:
+            x = self._rounded(x, matrix, rounding)
+        products = []
+        for part in matrix.parts:
+            weight_KN = np.ascontiguousarray(self.checkpoint.array(part.weight).T)
+            if rounding is None:
+                weight = w.constant(weight_KN, name=part.weight)
+            else:
+                weight = self._int8_weight(rounding.rows(weight_KN), part.stem)
+            bias = w.constant(self.checkpoint.array(part.bias), name=part.bias)
+            products.append(w.op("Add", w.op("MatMul", x, weight), bias))
+        return products
+
+    def _rounded(self, x: ir.Value, matrix: Matrix, rounding: InputRounding) -> ir.Value:
+        w = self.w
+        if rounding.divisors_K is not None:
+            x = w.op(
+                "Mul", x, w.constant(1.0 / rounding.divisors_K, np.float32, name=f"{matrix.name}.divided")
+            )
+        kind = np.uint8 if rounding.unsigned else np.int8
+        return w.quantize_dequantize(x, rounding.scale, kind(rounding.zero))
+
+    def _int8_weight(self, weight_KN: Floats, name: str) -> ir.Value:
+        w = self.w
+        scales_N = int8_scales(np.abs(weight_KN).max(axis=0))
+        codes = w.constant(int8_codes(weight_KN, scales_N), name=f"{name}.codes")
+        zeros = w.constant(np.zeros(scales_N.size, np.int8), name=f"zeros.{scales_N.size}")
+        return w.op("DequantizeLinear", codes, w.constant(scales_N, name=f"{name}.scales"), zeros, axis=1)
 
     def _activate(self, x: ir.Value) -> ir.Value:
         if self.arch.activation == "relu":

@@ -9,7 +9,7 @@ from build_engines.models.encoder.architecture import EncoderArchitecture
 from build_engines.models.encoder.options import Variant
 from build_engines.targets import onnxruntime_cpu
 
-PRODUCTS_PER_LAYER = 4
+PRODUCTS_PER_LAYER = 6
 
 
 def check_kernels(

@@ -1,7 +1,6 @@
 """Which tensors of a checkpoint make which matrices of the graph; each family has its own names for the same things.
 
-Queries, keys and values are one product: its input is quantized once, and one large product is faster than three. A
-``Matrix`` is ``[rows, columns]`` as the graph multiplies (``x @ matrix``); checkpoints store the transpose.
+A ``Matrix`` is ``[rows, columns]`` as the graph multiplies (``x @ matrix``); checkpoints store the transpose.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """One product of the graph.
+    """Products of the graph that have one input: queries, keys and values, or a single one.
 
     Attributes:
         name: in the graph, "layers.3.qkv".
-        parts: whose transposes lie side by side in it.
+        parts: whose transposes are multiplied by.
         rows: K.
         columns: of each part.
     """
@@ -55,13 +54,9 @@ class Matrix:
     columns: int
 
     def weight(self, checkpoint: Checkpoint) -> Floats:
-        """``[K, N]``."""
+        """All of them side by side, ``[K, N]``."""
         parts = [checkpoint.columns(part.weight, 0, self.rows) for part in self.parts]
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
-
-    def bias(self, checkpoint: Checkpoint) -> Floats:
-        """``[N]``."""
-        return np.concatenate([checkpoint.array(part.bias) for part in self.parts])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 
 from build_engines.errors import BuildError, TargetError
@@ -20,14 +19,12 @@ from build_engines.intents.head import INTENTS_FILE, IntentHead
 from build_engines.models.causal.checkpoint import Checkpoint
 from build_engines.models.encoder.architecture import EncoderArchitecture, read_architecture
 from build_engines.models.encoder.batches import Ids
-from build_engines.models.encoder.calibrate import calibrate
 from build_engines.models.encoder.graph import INPUT_IDS, LENGTHS, EncoderForm, build_graph
 from build_engines.models.encoder.kernels import check_kernels
 from build_engines.models.encoder.layout import BUFFERS, find_layout
 from build_engines.models.encoder.options import EncoderOptions
 from build_engines.models.encoder.sentence import SentenceForm, read_sentence_form, weights_folder
 from build_engines.onnx_writer import model_bytes
-from build_engines.targets.onnxruntime_cpu import shift_zero_points
 from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
 from server.artifacts.manifest import TensorInfo
 
@@ -62,6 +59,21 @@ class EncoderPackage:
     family: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """On what, and for which runtime, inputs are measured.
+
+    Attributes:
+        texts: token ids.
+        unsigned: see ``calibrate``.
+        threads: of the runtime that measures.
+    """
+
+    texts: Sequence[Ids]
+    unsigned: bool
+    threads: int = 1
+
+
 def package_encoder(
     checkpoint: Path,
     folder: Path,
@@ -84,19 +96,19 @@ def package_encoder(
     Raises:
         BuildError: the checkpoint is broken or not supported (names file, tensor or field), or the runtime fell back.
     """
-    arch, sentence, model = _written(checkpoint, options, head, calibration, threads)
-    proto = ir.to_proto(model)
-    shift_zero_points(proto.graph)
-    kernels = check_kernels(proto.SerializeToString(), arch, options.variant, checkpoint)
+    calibrated = Calibrated(texts=calibration, unsigned=True, threads=threads)
+    arch, sentence, model = _written(checkpoint, options, head, calibrated)
+    graph = model_bytes(model)
+    kernels = check_kernels(graph, arch, options.variant, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / GRAPH_FILE).write_bytes(proto.SerializeToString())
+    (folder / GRAPH_FILE).write_bytes(graph)
     _describe(folder, sentence, options, head)
     _copy_files(weights_folder(checkpoint), folder)
     return EncoderPackage(
         graph=GRAPH_FILE,
         files={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-        inputs=_tensors(proto.graph.input),
-        outputs=_tensors(proto.graph.output),
+        inputs=_tensors(model.graph.inputs),
+        outputs=_tensors(model.graph.outputs),
         limits={"max_tokens": sentence.max_tokens, "vocab_size": arch.vocab_size, "dim": sentence.dim},
         precision=options.variant,
         kernels=kernels,
@@ -125,7 +137,8 @@ def compile_plan(
         options: what to write.
         max_batch: most texts of a batch.
         max_tokens: longest text of the profile; None: the encoder's own.
-        head, calibration: as ``package_encoder``.
+        head: as ``package_encoder``.
+        calibration: as ``package_encoder``.
 
     Raises:
         BuildError: as ``package_encoder``.
@@ -133,7 +146,7 @@ def compile_plan(
     """
     if max_batch < 1:
         raise BuildError(f"max_batch {max_batch}: must be at least 1")
-    arch, sentence, model = _written(checkpoint, options, head, calibration, 1)
+    arch, sentence, model = _written(checkpoint, options, head, Calibrated(texts=calibration, unsigned=False))
     longest = min(max_tokens or sentence.max_tokens, sentence.max_tokens)
     usual = min(32, longest)
     profile = {
@@ -178,8 +191,7 @@ def _written(
     checkpoint: Path,
     options: EncoderOptions,
     head: IntentHead | None,
-    calibration: Sequence[Ids],
-    threads: int,
+    calibrated: Calibrated,
 ) -> tuple[EncoderArchitecture, SentenceForm, ir.Model]:
     arch, sentence = resolved_form(checkpoint, options)
     if head is not None and head.weights_CD.shape[1] != sentence.dim:
@@ -189,14 +201,24 @@ def _written(
         )
     with Checkpoint(weights_folder(checkpoint), left_out=BUFFERS) as tensors:
         layout = find_layout(arch, tensors)
-        scales = {}
+        roundings = {}
         if options.variant == "int8":
-            scales = calibrate(arch, layout, tensors, calibration, threads=threads)
+            # Here and not above: torch is only wanted where something is calibrated.
+            from build_engines.models.encoder.calibrate import calibrate
+
+            roundings = calibrate(
+                arch,
+                layout,
+                tensors,
+                calibrated.texts,
+                unsigned=calibrated.unsigned,
+                threads=calibrated.threads,
+            )
         form = EncoderForm(
             pooling=sentence.pooling,
             normalize=sentence.normalize,
             dim=sentence.dim,
-            activation_scales=scales,
+            roundings=roundings,
             int8_words=options.variant == "int8",
             head=head,
             max_tokens=sentence.max_tokens,
@@ -238,12 +260,10 @@ def _parameters(arch: EncoderArchitecture) -> int:
     return arch.layers * block + tables * arch.dim
 
 
-def _tensors(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorInfo, ...]:
-    return tuple(
-        TensorInfo(
-            name=value.name,
-            dtype=onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-            shape=tuple(one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim),
-        )
-        for value in values
-    )
+def _tensors(values: Sequence[ir.Value]) -> tuple[TensorInfo, ...]:
+    found = []
+    for value in values:
+        assert value.name is not None and value.dtype is not None and value.shape is not None, "written so"
+        shape = tuple(one if isinstance(one, int) else str(one.value) for one in value.shape)
+        found.append(TensorInfo(name=value.name, dtype=value.dtype.numpy().name, shape=shape))
+    return tuple(found)
