@@ -138,7 +138,7 @@ class PagesView:
 
     def passages(self, ids: Sequence[int]) -> Mapping[int, StoredPassage]:
         marks = ",".join("?" * len(ids))
-        rows = self._db.execute(f"SELECT id, fields, close FROM passages WHERE id IN ({marks})", list(ids))  # noqa: S608
+        rows = self._db.execute(f"SELECT id, fields, close FROM passages WHERE id IN ({marks})", list(ids))
         return {at: StoredPassage(_read(fields), close) for at, fields, close in rows}
 
 
