@@ -96,6 +96,11 @@ class KnowledgeSearch:
         return self._passages
 
     @property
+    def vectors(self) -> int:
+        """Passages of them that have a vector."""
+        return len(self._index)
+
+    @property
     def nbytes(self) -> int:
         """Memory of the vectors."""
         return self._index.nbytes

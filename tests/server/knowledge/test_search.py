@@ -79,6 +79,7 @@ async def test_a_change_is_seen_by_the_next_search_and_by_no_half(
     assert [hit.passage.text for hit in before.hits] == ["Returns within 14 days."]
     assert [hit.passage.text for hit in after.hits] == ["Returns within 30 days."]
     assert after.epoch == before.epoch + 1 == search.epoch()
+    assert search.vectors == 1
 
 
 async def test_searches_during_changes_each_see_one_epoch(pages: Pages, search: KnowledgeSearch) -> None:
