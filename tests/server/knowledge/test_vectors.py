@@ -111,13 +111,13 @@ def test_the_scan_of_signs_never_gives_a_removed_row() -> None:
 
 def test_two_indexes_made_of_one_do_not_disturb_each_other() -> None:
     """A change that is given up and made again finds its own rows, and not those of the first try."""
-    rows = _rows(4)
-    first = _index(rows[:1])
-    tried = first.with_changes([1], _packed(rows[1:2]), [])
-    made = first.with_changes([1, 2], _packed(rows[2:4]), [])
+    rows = _rows(5)
+    first = _index(rows[:1]).with_changes([1], _packed(rows[1:2]), [])  # has room for more behind its rows
+    tried = first.with_changes([2], _packed(rows[2:3]), [])
+    made = first.with_changes([2, 3], _packed(rows[3:5]), [])
 
-    assert np.allclose(tried.vectors(np.array([1]))[0], rows[1], atol=0.01)
-    assert np.allclose(made.vectors(np.array([1, 2])), rows[2:4], atol=0.01)
+    assert np.allclose(tried.vectors(np.array([2]))[0], rows[2], atol=0.01)
+    assert np.allclose(made.vectors(np.array([2, 3])), rows[3:5], atol=0.01)
 
 
 def test_ids_that_do_not_ascend_are_refused_and_change_nothing() -> None:
