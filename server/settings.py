@@ -182,16 +182,22 @@ class Settings:
         5_000.0, "deadline of an answer to a shopper where none is named", low=1, high=3_600_000
     )
     support_answer_threshold: float = _setting(
-        0.45, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
+        0.5, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
     )
     support_words_threshold: float = _setting(
-        0.6, "the same while the encoder is away and words alone find passages", low=0, high=1
+        0.7, "the same while the encoder is away and words alone find passages", low=0, high=1
     )
     support_intent_threshold: float = _setting(
         -1.0, "least probability of an intent, else out of scope; below 0: the model's own", low=-1, high=1
     )
     support_times_asked: int = _setting(
         2, "a question asked so often in one conversation goes to a person", low=2, high=100
+    )
+    support_person_intents: tuple[str, ...] = _setting(
+        ("talk_to_person",), "labels of the classifier that mean a person is asked for, separated by commas"
+    )
+    support_quotes: int = _setting(
+        2, "passages quoted in one answer: the best, and those that may be as good", low=1, high=5
     )
     support_quote_chars: int = _setting(480, "longest quote of an answer", low=40, high=20_000)
     support_generate: bool = _setting(

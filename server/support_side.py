@@ -41,6 +41,8 @@ def thresholds_of(settings: Settings) -> Thresholds:
         intent=None if own < 0 else own,
         times_asked=settings.support_times_asked,
         quote_chars=settings.support_quote_chars,
+        quotes=settings.support_quotes,
+        person_intents=frozenset(settings.support_person_intents),
     )
 
 

@@ -110,7 +110,7 @@ async def test_a_text_that_is_too_long_is_an_error_or_cut_as_the_caller_says(tin
     """By default it is refused with both numbers; with truncate its end is left out, and the answer says whose."""
     long = "shoes " * 100
     async with serving(tiny.repository) as server, server.client() as client:
-        with pytest.raises(openai.UnprocessableEntityError, match="102 tokens.*reads 64") as wrong:
+        with pytest.raises(openai.UnprocessableEntityError, match=r"102 tokens.*reads 64") as wrong:
             await client.embeddings.create(model=MODEL, input=["refund", long])
         cut = await client.embeddings.create(
             model=MODEL, input=["refund", long], extra_body={"truncate": "end"}

@@ -123,12 +123,32 @@ async def test_what_a_person_must_hear_is_handed_over_before_anything_is_looked_
 async def test_what_the_classifier_does_not_know_is_out_of_scope() -> None:
     """Below the model's threshold nothing is quoted, whatever was found."""
     answer = await World(
-        encoder=WordEncoder(lambda _: (0.1, 0.0)),
+        encoder=WordEncoder(lambda _: (0.1, 0.0, 0.0)),
         thresholds=dataclasses.replace(World().thresholds, intent=0.9),
     ).ask(ASKED)
 
     assert answer.handover is not None and answer.handover.reason is HandoverReason.OUT_OF_SCOPE
     assert answer.handover.evidence[0].quote == SHIPPING
+
+
+async def test_an_intent_that_asks_for_a_person_is_heard() -> None:
+    """The classifier hears it where no list of words does."""
+    answer = await World(encoder=WordEncoder(lambda _: (0.0, 0.0, 9.0))).ask("can someone ring me up instead")
+
+    assert answer.handover is not None and answer.handover.reason is HandoverReason.ASKED_FOR_PERSON
+
+
+async def test_a_second_passage_that_is_as_good_is_quoted_too() -> None:
+    """Each quote has its source; a passage that is much worse is left out."""
+    twin = page("express", SHIPPING.replace("Standard", "Slow"), title="Shipping costs")
+    thresholds = dataclasses.replace(World().thresholds, quotes=2)
+
+    both = await World(shelf=Shelf([*PAGES, twin]), thresholds=thresholds).ask(ASKED)
+    one = await World(thresholds=thresholds).ask(ASKED)
+
+    assert [source.id for source in both.sources] == ["shipping.md#shipping", "express.md#express"]
+    assert both.text == "\n\n".join(source.quote for source in both.sources)
+    assert len(one.sources) == 1
 
 
 async def test_a_weak_passage_is_not_quoted() -> None:

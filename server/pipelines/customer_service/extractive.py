@@ -1,7 +1,7 @@
 """The best passage's own sentences as the answer, and how sure one may be that they are one. No language model.
 
-Nothing is said but byte-exact parts of the shop's pages. How sure one may be is a single number, so that a shop sets one
-threshold and sees in a report what it costs.
+Nothing is said but byte-exact parts of the shop's pages. How sure one may be is a single number, a probability, so that a shop
+sets one threshold and sees in a report what it costs.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _FRAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What speaks for a passage, each part 0 to 1; NaN where it cannot be said.
+    """What speaks for a passage; NaN where it cannot be said.
 
     Attributes:
-        cosine: of the question with the passage.
-        coverage: share of the question's words that the passage, its title or its headings have.
+        cosine: of the question with what lies closest in the passage.
+        coverage: share of the question's words that the passage, its title or its headings have, 0 to 1.
         words: 1 where words found it first, 1/2 where second ...; 0 where they did not find it.
-        score: of the search, over the best hit's.
-        agreement: that passage and question are about the same intent.
+        score: of the search, which has an absolute scale (see ``server.knowledge.ranking``).
+        agreement: that passage and question are about the same intent, 0 to 1.
     """
 
     cosine: float
@@ -49,37 +49,59 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What each part of the evidence counts; with ``bias`` they make a number that is to be 0 to 1."""
+    """A logistic regression on the evidence: what each part counts, and the bias. None is below 0 but the bias.
 
-    cosine: float = 0.5
-    coverage: float = 0.2
-    words: float = 0.05
-    score: float = 0.05
-    agreement: float = 0.2
-    bias: float = 0.0
+    How they were found stands in ``bench/support.py``, which finds them again.
+    """
 
-    def confidence(self, evidence: Evidence) -> float:
-        """How sure one may be, 0 to 1. The parts that can be said count for those that cannot."""
+    cosine: float
+    coverage: float
+    words: float
+    score: float
+    agreement: float
+    bias: float
+
+    def logit(self, evidence: Evidence) -> float:
+        """Logarithm of the odds that the passage answers. The parts that can be said count for those that cannot."""
         said, of_said, of_all = 0.0, 0.0, 0.0
-        for name in _PARTS:
+        for name in EVIDENCE:
             weight, value = getattr(self, name), getattr(evidence, name)
             of_all += weight
             if not math.isnan(value):
                 of_said += weight
                 said += weight * value
-        return min(1.0, max(0.0, self.bias + said * of_all / of_said)) if of_said else 0.0
+        return self.bias + said * of_all / of_said if of_said else -math.inf
 
 
-_PARTS = ("cosine", "coverage", "words", "score", "agreement")
+EVIDENCE = ("cosine", "coverage", "words", "score", "agreement")
+BY_ALL = Weights(cosine=3.5, coverage=1.1, words=2.3, score=3.3, agreement=3.4, bias=-7.7)
+# Without a vector the score of a search is that of its words alone, and means another thing.
+BY_WORDS = Weights(cosine=0.0, coverage=3.1, words=3.0, score=0.5, agreement=0.0, bias=-4.1)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A hit, and how sure one may be that it answers."""
+    """A hit, and how sure one may be that it answers.
+
+    Attributes:
+        hit: see there.
+        evidence: see there.
+        logit: see ``Weights``.
+    """
 
     hit: Hit
     evidence: Evidence
-    confidence: float
+    logit: float
+
+    @property
+    def confidence(self) -> float:
+        """Probability, 0 to 1."""
+        return 1.0 / (1.0 + math.exp(-max(-60.0, self.logit)))
+
+    @property
+    def by_words(self) -> bool:
+        """Whether there was no vector."""
+        return math.isnan(self.evidence.cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +117,27 @@ class Extract:
     source: Source
 
 
-def candidates(
-    asked: str, hits: Sequence[Hit], agreements: Sequence[float], weights: Weights
-) -> list[Candidate]:
+def candidates(asked: str, hits: Sequence[Hit], agreements: Sequence[float]) -> list[Candidate]:
     """Hits by how sure one may be of them, the surest first.
 
     Args:
         asked: the whole question.
         hits: best first.
         agreements: of each hit.
-        weights: of the evidence.
     """
     words = content_words(asked)
-    best = max((hit.score for hit in hits), default=0.0)
     found = []
     for hit, agreement in zip(hits, agreements, strict=True):
         evidence = Evidence(
             cosine=hit.cosine,
             coverage=coverage(words, _passage_words(hit.passage)),
             words=0.0 if hit.bm25_rank is None else 1.0 / hit.bm25_rank,
-            score=max(0.0, hit.score / best) if best > 0 else 0.0,
+            score=hit.score,
             agreement=agreement,
         )
-        found.append(Candidate(hit, evidence, weights.confidence(evidence)))
-    return sorted(found, key=lambda one: -one.confidence)  # stable: of equals the search's order
+        weights = BY_WORDS if math.isnan(hit.cosine) else BY_ALL
+        found.append(Candidate(hit, evidence, weights.logit(evidence)))
+    return sorted(found, key=lambda one: -one.logit)  # stable: of equals the search's order
 
 
 def usable_hits(hits: Sequence[Hit], suspicious: Callable[[str], bool]) -> tuple[Hit, ...]:

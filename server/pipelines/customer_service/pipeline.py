@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from server.copy_domain import Language
 from server.errors import ServeError
@@ -24,7 +22,6 @@ from server.knowledge_domain import Knowledge
 from server.pipelines.customer_service.events import AnswerPart, Emit, IntentHeard, SourcesFound
 from server.pipelines.customer_service.extractive import (
     Candidate,
-    Weights,
     candidates,
     extract,
     source_of,
@@ -66,25 +63,25 @@ class Thresholds:
     """When a shop would rather have a person answer.
 
     Attributes:
-        answer: least confidence of a passage that is quoted, 0 to 1.
+        answer: least confidence of a passage that is quoted, a probability.
         answer_by_words: the same where there is no vector.
         intent: least probability of an intent; None: the model's own.
         times_asked: the same question asked so often is a failure (>= 2).
         quote_chars: longest quote (> 0).
         quotes: passages quoted in one answer at most (>= 1).
-        second_margin: a further passage is quoted where one may be as sure of it as of the best, up to this.
-        weights: of the evidence.
+        second_margin: a further passage is quoted where its odds are at least the best one's times ``exp(-second_margin)``.
+        person_intents: labels of the classifier that mean a person is asked for.
         support: of sentences that a language model wrote.
     """
 
-    answer: float = 0.45
-    answer_by_words: float = 0.6
+    answer: float = 0.5
+    answer_by_words: float = 0.7
     intent: float | None = None
     times_asked: int = 2
     quote_chars: int = 480
     quotes: int = 2
-    second_margin: float = 0.02
-    weights: Weights = field(default_factory=Weights)
+    second_margin: float = 1.0
+    person_intents: frozenset[str] = frozenset({"talk_to_person"})
     support: SupportLimits = field(default_factory=SupportLimits)
 
 
@@ -178,32 +175,32 @@ class SupportPipeline:
             case.confidence = 1.0
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
         agreements = await self._finding.find(case)
-        hits = case.hits
-        if not hits:
-            return self._hand_over(
-                case, HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
-            )
-        found = candidates(case.asked, hits, agreements, self._thresholds.weights)
-        case.hits = tuple(one.hit for one in found)
-        case.confidence = found[0].confidence
-        reason = self._doubt(case, found[0])
+        found = candidates(case.asked, case.hits, agreements)
+        if found:
+            case.hits = tuple(one.hit for one in found)
+            case.confidence = found[0].confidence
+        reason = self._doubt(case, found)
         if reason is not None:
             return self._hand_over(case, reason)
         return await self._write(case, found)
 
-    def _doubt(self, case: Case, best: Candidate) -> HandoverReason | None:
+    def _doubt(self, case: Case, found: Sequence[Candidate]) -> HandoverReason | None:
         thresholds = self._thresholds
+        if case.intent.label in thresholds.person_intents:
+            return HandoverReason.ASKED_FOR_PERSON
         if case.intent.label == OUT_OF_SCOPE:
             return HandoverReason.OUT_OF_SCOPE
-        by_words = bool(np.isnan(best.evidence.cosine))
-        if best.confidence >= (thresholds.answer_by_words if by_words else thresholds.answer):
+        if not found:
+            return HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
+        best = found[0]
+        if best.confidence >= (thresholds.answer_by_words if best.by_words else thresholds.answer):
             return None
         return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
 
     async def _write(self, case: Case, found: list[Candidate]) -> SupportAnswer:
         thresholds = self._thresholds
-        least = found[0].confidence - thresholds.second_margin
-        quoted = [one.hit.passage for one in found[: thresholds.quotes] if one.confidence >= least]
+        least = found[0].logit - thresholds.second_margin
+        quoted = [one.hit.passage for one in found[: thresholds.quotes] if one.logit >= least]
         began_s = self._clock()
         generate = case.request.generate
         if self._generate if generate is None else generate:
