@@ -221,8 +221,7 @@ class LiveEncoder:
         """Encode; see ``SentenceEncoder.encode``."""
         model = self._model
         if model is None:
-            await self._wait_for_model(request.deadline_s)
-            model = self._current()
+            model = await self._wait_for_model(request.deadline_s)
         if not request.inputs:
             raise InvalidRequest("input has no entries; send at least one", field="input", limit=">= 1 entry")
         if sum(map(len, request.inputs)) <= ON_LOOP_CHARS:
@@ -252,15 +251,17 @@ class LiveEncoder:
         """Take up the current version if it is another one; True when it was."""
         return await self._versions.look()
 
-    async def _wait_for_model(self, deadline_s: float | None) -> None:
-        if self._closed or self._fault:
-            raise NotReady(self._fault or f"{self.name} is closing")
-        self.start()
-        assert self._loading is not None
-        wait_s = None if deadline_s is None else max(0.0, deadline_s - self._clock())
-        done, _ = await asyncio.wait((self._loading,), timeout=wait_s)
-        if not done:
-            raise DeadlineExceeded(f"{self.name} is still being loaded", stage="queue")
+    async def _wait_for_model(self, deadline_s: float | None) -> EncoderModel:
+        if self._closed:
+            raise NotReady(f"{self.name} is closing")
+        if not self._fault:
+            self.start()
+            assert self._loading is not None
+            wait_s = None if deadline_s is None else max(0.0, deadline_s - self._clock())
+            done, _ = await asyncio.wait((self._loading,), timeout=wait_s)
+            if not done:
+                raise DeadlineExceeded(f"{self.name} is still being loaded", stage="queue")
+        return self._current()
 
     def _current(self) -> EncoderModel:
         if self._model is None:
@@ -274,20 +275,25 @@ class LiveEncoder:
         except Exception as error:
             self._fault = f"{self.name} cannot be loaded: {error}"
             log.error("the encoder cannot be loaded", extra={"model": self.name, "reason": str(error)})
+            self._versions.start()  # a rollback mends it
             raise
         if self._closed:
             model.tokens.engine.close()
             return
-        self._batcher.start()
-        self._model = model
-        self._loaded.append(model)
+        self._serve(model)
         self._versions.start()
-        log.info("encoder serves", extra={"model": self.name, "version": model.info.version})
+
+    def _serve(self, model: EncoderModel) -> None:
+        if not self._loaded:
+            self._batcher.start()
+        self._loaded.append(model)
+        self._model, self._fault = model, ""
 
     async def _take(self, model: EncoderModel, version: str) -> None:
-        old = self._current()
-        self._loaded.append(model)
-        self._model = model
+        old = self._model
+        self._serve(model)
+        if old is None:
+            return
         log.info(
             "new version encodes",
             extra={"model": self.name, "version": version, "previous": old.info.version},
