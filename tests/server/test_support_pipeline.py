@@ -141,7 +141,7 @@ async def test_an_intent_that_asks_for_a_person_is_heard() -> None:
 async def test_a_second_passage_that_is_as_good_is_quoted_too() -> None:
     """Each quote has its source; a passage that is much worse is left out."""
     twin = page("express", SHIPPING.replace("Standard", "Slow"), title="Shipping costs")
-    thresholds = dataclasses.replace(World().thresholds, quotes=2)
+    thresholds = dataclasses.replace(World().thresholds, quotes=2, second_margin=1.5)
 
     both = await World(shelf=Shelf([*PAGES, twin]), thresholds=thresholds).ask(ASKED)
     one = await World(thresholds=thresholds).ask(ASKED)
