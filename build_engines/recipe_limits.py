@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.data.splits import SplitRule
+from build_engines.intents.linear_parts import LinearConfig
+from build_engines.intents.recipe_parts import IntentsPart, IntentTuning, SampleIntentsPart, ThresholdPart
+from build_engines.intents.split import SplitShares
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
 from build_engines.recipe_parts import (
@@ -204,4 +207,28 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "samples": Limit(0, 1000),
         "seed": SEED,
     },
+    IntentsPart: {"max_tokens": Limit(3, TOKENS), "suspect_weight": SHARE},
+    SplitShares: {"validation_share": PART, "test_share": PART, "seed": SEED},
+    LinearConfig: {
+        "l2": Limit(0.0, 1e3, above=True),
+        "balance": SHARE,
+        "outside_weight": Limit(0.0, 1e3),
+    },
+    IntentTuning: {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "learning_rate": RATE,
+        "layer_decay": FACTOR,
+        "head_factor": Limit(0.0, 1e3, above=True),
+        "weight_decay": DECAY,
+        "warmup_share": PART,
+        "clip_norm": MORE_THAN_NONE,
+        "label_smoothing": PART,
+        "average": PART,
+        "patience": EPOCHS,
+        "checkpoint_every": COUNT,
+        "seed": SEED,
+    },
+    ThresholdPart: {"max_out_answered": SHARE, "max_wrong": SHARE, "min_coverage": SHARE},
+    SampleIntentsPart: {"per_intent": PAIRS, "languages": Filled(), "seed": SEED},
 }

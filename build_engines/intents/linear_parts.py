@@ -19,9 +19,9 @@ class LinearConfig:
         ValueError: a value is out of range; names it.
     """
 
-    l2: tuple[float, ...] = (1e-5, 3e-6, 1e-6, 3e-7)
+    l2: tuple[float, ...] = (3e-5, 1e-5, 3e-6, 1e-6)
     balance: float = 0.5
-    outside_weight: float = 0.2
+    outside_weight: float = 0.5
     refit: bool = True
 
     def __post_init__(self) -> None:

@@ -105,7 +105,7 @@ class SampleIntentsPart:
         seed: of the examples.
     """
 
-    per_intent: int = 60
+    per_intent: int = 40
     languages: tuple[Language, ...] = LANGUAGES
     seed: int = 1
 

@@ -46,6 +46,20 @@ from build_engines.models.encoder.batches import Ids
 from build_engines.progress import Progress
 
 CHECKPOINT = "checkpoint"
+# What the result depends on beside the part itself and the encoder: for the stage that calls this, and for its cache.
+STAGE_CODE = (
+    *(
+        f"build_engines.intents.{name}"
+        for name in (
+            "train", "sources", "examples", "split", "vectors", "linear", "suspects", "calibration", "figures", "finetune",
+            "head", "report", "paired",
+        )
+    ),
+    *(f"build_engines.data.{name}" for name in ("sample_intents", "sample_page_examples", "sample_questions")),
+    *("build_engines.models.encoder", "build_engines.models.bfloat16", "build_engines.tuning_loop"),
+    *("build_engines.onnx_writer", "build_engines.report_svg", "server.encoding.sentences"),
+)  # fmt: skip
+STAGE_PACKAGES = ("torch", "transformers", "onnxruntime", "tokenizers", "numpy", "safetensors")
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(50))
 _SUSPECTS_SHOWN = 20
 

@@ -15,6 +15,7 @@ from build_engines.__main__ import main
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.errors import RecipeError
+from build_engines.intents.recipe_parts import IntentsPart
 from build_engines.pipeline import train_part, verify_part
 from build_engines.recipe import RECIPES, Recipe, load_recipe
 from build_engines.recipe_limits import LIMITS, Filled, Limit
@@ -208,7 +209,7 @@ def test_every_number_and_list_of_a_recipe_has_a_limit_and_its_default_is_within
     """A field that is added without a line in the table is found here, not by a person's traceback."""
     wanted = {
         (part, name)
-        for recipe in (Recipe, TextRecipe)
+        for recipe in (Recipe, TextRecipe, IntentsPart)
         for part in parts_of(recipe)
         for name, hint in typing.get_type_hints(part).items()
         if is_bounded(hint)
