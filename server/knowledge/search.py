@@ -216,14 +216,15 @@ class KnowledgeSearch:
         share_C = np.array([by_words.shares.get(at, 0.0) for at in ids], np.float32)
         first_C = np.argsort(-(np.nan_to_num(cosine_C) + WORDS_WEIGHT * share_C), kind="stable")[:most]
         stored = view.passages([ids[at] for at in first_C])
-        found = []
+        found, mean_D = [], self._index.mean_D
         for at in first_C:
             one = stored.get(ids[at])
             if one is None:
                 continue
-            near_S = np.empty(0, np.float32)
+            near_S, common = np.empty(0, np.float32), 0.0
             if query_D is not None and one.close_vectors:
-                near_S = unpack_rows(one.close_vectors, self._index.dim) @ query_D
+                close_SD = unpack_rows(one.close_vectors, self._index.dim)
+                near_S, common = close_SD @ query_D, float((close_SD[0] - mean_D) @ mean_D)
             found.append(
                 Candidate(
                     id=ids[at],
@@ -232,6 +233,7 @@ class KnowledgeSearch:
                     close_cosines_S=near_S,
                     words_share=float(share_C[at]),
                     bm25_rank=by_words.ranks.get(ids[at]),
+                    commonness=common if one.passage.question else 0.0,
                 )
             )
         return found

@@ -116,6 +116,7 @@ class VectorIndex:
         self._arrays = _Arrays.empty(0, dim)
         self._rows = 0
         self._alive = np.empty(0, np.bool_)
+        self._sum_D = np.zeros(dim, np.float64)
         self._dim = dim
 
     @property
@@ -126,6 +127,11 @@ class VectorIndex:
     def __len__(self) -> int:
         """Passages that can be found."""
         return int(self._alive.sum())
+
+    @property
+    def mean_D(self) -> Floats:
+        """Mean of all vectors: what every passage is a little about; zeros of an empty index."""
+        return np.asarray(self._sum_D / max(1, len(self)), np.float32)
 
     @property
     def nbytes(self) -> int:
@@ -162,8 +168,14 @@ class VectorIndex:
         after._arrays.append(new_ids, rows["scale"], rows["codes"])
         after._rows += len(new_ids)
         gone = after.rows_of(np.asarray(removed, np.int64))
-        alive[gone[gone >= 0]] = False
+        gone = np.unique(gone[gone >= 0])
+        after._sum_D = self._sum_D + after._sum_of(slice(self._rows, None)) - after._sum_of(gone)
+        alive[gone] = False
         return after._compacted() if alive.sum() < (1 - _MOST_DEAD) * len(alive) else after
+
+    def _sum_of(self, rows: slice | npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        arrays = self._arrays
+        return arrays.scales[: self._rows][rows].astype(np.float64) @ arrays.codes_ND[: self._rows][rows]
 
     def _room_for(self, more: int) -> _Arrays:
         arrays, need = self._arrays, self._rows + more
@@ -180,7 +192,7 @@ class VectorIndex:
         after = VectorIndex(self._dim)
         after._arrays = _Arrays.empty(len(keep), self._dim)
         after._arrays.append(self._arrays.ids[keep], self._arrays.scales[keep], self._arrays.codes_ND[keep])
-        after._rows, after._alive = len(keep), np.ones(len(keep), np.bool_)
+        after._rows, after._alive, after._sum_D = len(keep), np.ones(len(keep), np.bool_), self._sum_D
         return after
 
     def rows_of(self, ids: Ids) -> npt.NDArray[np.intp]:

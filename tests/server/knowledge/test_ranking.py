@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,17 @@ def test_a_passage_is_as_close_as_its_whole_and_its_best_sentence() -> None:
 
     assert closeness(page) == pytest.approx((0.6, 0.8))
     assert closeness(entry) == pytest.approx(((0.9 + 0.5 * (0.3 + 0.6) / 2) / 1.5, 0.9))
+
+
+def test_an_entry_that_is_near_everything_is_held_back() -> None:
+    """ "How do I change it?" lies near every question; half of that is taken off, and its cosine is shown as it is."""
+    common = replace(_found(1, passage("a", question="q"), 0.7, (0.7, 0.4)), commonness=0.2)
+    rare = _found(2, passage("b", question="r"), 0.65, (0.65, 0.4))
+
+    hits = _ranked(common, rare)
+
+    assert [hit.passage.text for hit in hits] == ["b", "a"]
+    assert hits[1].cosine == pytest.approx(0.7)
 
 
 def test_without_a_vector_words_decide_alone_and_no_cosine_is_shown() -> None:

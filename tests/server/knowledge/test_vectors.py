@@ -97,6 +97,8 @@ def test_an_index_holds_exactly_what_was_added_and_not_removed(steps: list[tuple
         few, _ = old.search(_rows(1)[0], 1000, kept=0)  # the scan of signs, which small indexes go without
         assert set(ids.tolist()) == held >= set(few.tolist())
         assert len(old) == len(held)
+        rows = old.vectors(np.array(sorted(held), np.int64))
+        assert np.allclose(old.mean_D, rows.mean(axis=0) if held else 0, atol=1e-5)
 
 
 def test_the_scan_of_signs_never_gives_a_removed_row() -> None:
