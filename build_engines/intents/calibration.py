@@ -148,7 +148,7 @@ def chosen_threshold(
     # Above every candidate at which something changes, and 0: nothing is out of scope.
     outside_M = np.sort(outside_MC.max(axis=1)) if len(outside_MC) else np.zeros(0, np.float32)
     candidates = np.unique(np.concatenate([[0.0], confidence_N, np.nextafter(outside_M, np.float32(2.0))]))
-    most = float(confidence_N[min(len(confidence_N) - 1, int((1 - min_coverage) * len(confidence_N)))])
+    most = float(confidence_N[min(len(confidence_N) - 1, int((1 - min_coverage) * len(confidence_N) + 1e-9))])
     allowed = [float(one) for one in candidates if one <= most]
     for point in threshold_curve(probabilities_NC, labels_N, outside_MC, allowed):
         if point.out_answered <= max_out_answered and 1 - point.accuracy <= max_wrong:

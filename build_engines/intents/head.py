@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,5 +122,5 @@ def load_head(folder: Path) -> IntentHead:
         )
     except OSError as error:
         raise DataError(folder, f"the intent head cannot be read ({error})", hint=hint) from error
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(folder, f"the intent head is damaged ({error})", hint=hint) from error

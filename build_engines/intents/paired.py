@@ -6,6 +6,7 @@ they answer differently carry information.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def judged_texts(folder: Path) -> tuple[list[Ids | None], Labels]:
     try:
         with np.load(path, allow_pickle=False) as kept:
             flat, lengths_N, labels_N = kept["ids"], kept["lengths_N"], kept["labels_N"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             path, f"the judged texts cannot be read ({error})", hint="train the intents again"
         ) from error
