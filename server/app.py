@@ -30,7 +30,7 @@ from server.grpc_api.server import GrpcServer
 from server.grpc_api.servicer import methods
 from server.heartbeat import Heartbeat
 from server.http_api.connections import Connections
-from server.http_api.recommend import BatchEndpoint, RecommendEndpoint
+from server.http_api.recommend import BatchEndpoint, Endpoint, RecommendEndpoint
 from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
@@ -131,9 +131,10 @@ class Application:
         self.support: SupportSide | None = None
         if settings.copy_style is not None:  # a mistake in it must stop the start
             self._open_copy()
-        self._endpoints = (
+        self._endpoints: tuple[Endpoint, ...] = (
             RecommendEndpoint(self.service, self._keys, access),
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
+            *(() if self.encoder is None else self.encoder.endpoints),
         )
         self._site = Site(self.service, self.heartbeat, self._keys, self._load_routes)
         self._http = HttpServer(
@@ -292,7 +293,7 @@ class Application:
             "max_body_bytes": settings.max_body_bytes,
             "max_deadline_ms": int(settings.max_deadline_ms),
         }
-        sides = [side for side in (self.copy, self.support, self.encoder) if side is not None]
+        sides = [side for side in (self.copy, self.support) if side is not None]
         return build(
             self.service,
             self._endpoints,
@@ -302,7 +303,7 @@ class Application:
             keys_required=self._keys.required,
             text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
             more=[endpoint for side in sides for endpoint in side.endpoints],
-            documents=[side.describe() for side in sides],
+            documents=[side.describe() for side in (*sides, self.encoder) if side is not None],
             task_limits={} if self.encoder is None else {ENCODER_TASK: self.encoder.limits},
         )
 
@@ -320,7 +321,7 @@ class Application:
             return None
         from server.encoder_side import EncoderSide
 
-        return EncoderSide(self.settings, encoder, self.telemetry, access)
+        return EncoderSide(self.settings, encoder, self.telemetry, access, self._keys)
 
     async def _copy_calls(self) -> CopyCalls:
         await asyncio.shield(self._site.begin_loading())

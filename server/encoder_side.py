@@ -17,6 +17,7 @@ from server.artifacts.errors import ArtifactError
 from server.batching.admission import Admission
 from server.embedding_service import EmbeddingLimits, EmbeddingService
 from server.http_api.openai.embeddings import EmbeddingsEndpoint
+from server.keys import Keys
 from server.logs import AccessLog
 from server.pipelines.live_encoder import LiveEncoder
 from server.settings import Settings
@@ -35,7 +36,7 @@ class EncoderSide:
     Attributes:
         encoder: what encodes; a ``SentenceEncoder`` for the other products.
         service: the product.
-        endpoints: ASGI applications with their paths and methods.
+        endpoints: hot ones.
         limits: the server's limits of encoders, by name.
     """
 
@@ -45,6 +46,7 @@ class EncoderSide:
         encoder: LiveEncoder,
         telemetry: NullTelemetry,
         access: AccessLog,
+        keys: Keys,
     ) -> None:
         self.encoder = encoder
         self.service = EmbeddingService(
@@ -57,9 +59,7 @@ class EncoderSide:
             ),
             telemetry,
         )
-        self.endpoints: Sequence[EmbeddingsEndpoint] = (
-            EmbeddingsEndpoint(self.service, access, max_body_bytes=settings.max_body_bytes),
-        )
+        self.endpoints: Sequence[EmbeddingsEndpoint] = (EmbeddingsEndpoint(self.service, keys, access),)
         self.limits = {
             "max_inputs": settings.encoder_max_inputs,
             "max_body_bytes": settings.max_body_bytes,

@@ -14,8 +14,10 @@ import openai
 import pytest
 
 from server.encoder_domain import EncodeRequest
+from server.http_api.asgi import AsgiExchange
 from tests.server.encoder_published import DIM, MAX_TOKENS, MODEL, TinyEncoder, publish_tiny_encoder
 from tests.server.encoder_serving import EncoderServing, serving
+from tests.server.serving import post, until
 
 TEXTS = ["where is my order?", "I want to return the shoes", "我想要退货"]
 
@@ -211,6 +213,27 @@ async def test_a_server_that_is_full_says_when_to_come_again(tiny: TinyEncoder) 
         await client.embeddings.create(model=MODEL, input="refund")
 
     assert int(full.value.response.headers["retry-after"]) >= 1
+
+
+async def test_who_hangs_up_gives_the_permit_back_whenever_it_is(tiny: TinyEncoder) -> None:
+    """Before its work has begun or while it is computed: a caller who leaves holds nothing."""
+    async with serving(tiny.repository) as server:
+        assert server.app.encoder is not None
+        service = server.app.encoder.service
+        (endpoint,) = server.app.encoder.endpoints
+        exchange = AsgiExchange({})
+        exchange.body = b'{"input": "refund"}'
+        call = endpoint.start(exchange)
+        assert call is not None and service.admission.in_flight == 1
+        call.cancel()
+        await until(lambda: service.admission.in_flight == 0)
+
+        connection = await server.connect()
+        connection.send(post({"input": ["refund shoes " * 20] * 2000}, "/v1/embeddings"))
+        await until(lambda: service.admission.in_flight == 1)
+        connection.close()
+        await until(lambda: service.admission.in_flight == 0)
+        assert server.app.encoder.encoder.queued == 0
 
 
 async def test_a_deadline_that_has_passed_is_an_error_of_its_own(tiny: TinyEncoder) -> None:
