@@ -126,14 +126,22 @@ class KnowledgeSearch:
                 self._reader = self._open_reader()
             done = work()
         except NotReady as error:
-            self._fault = self._fault if self._closed else error.message
+            self._give_up(error.message)
             raise
         except ValueError as error:  # of vectors that are none
-            self._fault = f"the knowledge file holds {error}; sync the pages again to encode them anew"
+            self._give_up(f"the knowledge file holds {error}; sync the pages again to encode them anew")
             raise NotReady(self._fault) from error
         if not self._closed:
             self._fault = ""
         return done
+
+    def _give_up(self, fault: str) -> None:
+        """The next search opens the file anew: another one may have been put in its place."""
+        reader, self._reader, self._epoch = self._reader, None, None
+        if reader is not None:
+            reader.close()
+        if not self._closed:
+            self._fault = fault
 
     def _look(self) -> None:
         assert self._reader is not None

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from server.errors import NotReady
 from server.knowledge.search import KnowledgeSearch
-from server.knowledge.vectors import Floats, unit
+from server.knowledge.vectors import Floats, pack_rows, unit
 from server.knowledge_domain import SearchAsked
 from tests.server.knowledge.sqlite_pages import Pages, PagesReader, passage
 
@@ -199,3 +199,6 @@ async def test_vectors_that_are_none_are_told(pages: Pages, search: KnowledgeSea
 
     with pytest.raises(NotReady, match="sync the pages again"):
         await search.start()
+    with sqlite3.connect(pages.path) as db:
+        db.execute("UPDATE passages SET scan = ?", (pack_rows(_vector(1)[None]),))
+    assert await _texts(search, "returns", seed=1) == ["Returns are free."]
