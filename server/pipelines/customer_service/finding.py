@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ log = logging.getLogger("vitrine.support")
 
 MOST_CANDIDATES = 4  # hits of which it is asked what they are about
 ENCODER_SHARE = 0.5  # of the time left; an encoder that hangs leaves the rest to a search by words
+REMEMBERED_PAGES = 4096
 LEAST_KNOWN = 0.7  # share of a question's tokens that the encoder has; below, words alone find better (MiniLM on Chinese: 0.3)
 NOTHING_HEARD = Intent(label="", confidence=0.0)
 
@@ -94,7 +96,8 @@ class Finding:
         """
         self._encoder = encoder
         self._knowledge = knowledge
-        self._suspicious = suspicious
+        # Pages are heard with every question that finds them, and say the same each time; what shoppers write is not kept.
+        self._suspicious = lru_cache(maxsize=REMEMBERED_PAGES)(suspicious)
         self._intent_threshold = intent_threshold
         self._clock = clock
         self._about = None if encoder is None else PassageIntents(encoder)

@@ -1,8 +1,4 @@
-"""The ``Hearing`` that serves: language, signals, entities and masking by their own modules, remembered for a moment.
-
-Titles, pages and statuses are listened to again with every question, so what a text signals is kept for the last few hundred
-texts that are the shop's own; what shoppers write is not kept.
-"""
+"""The ``Hearing`` that serves: language, signals, entities and masking by their own modules."""
 
 from __future__ import annotations
 
