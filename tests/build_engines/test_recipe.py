@@ -14,13 +14,15 @@ import pytest
 from build_engines.__main__ import main
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
+from build_engines.encoder.recipe import load_encoder_recipe
 from build_engines.errors import RecipeError
 from build_engines.intents.recipe_parts import IntentsPart
 from build_engines.pipeline import train_part, verify_part
 from build_engines.recipe import RECIPES, Recipe, load_recipe
+from build_engines.recipe_kind import recipe_kind
 from build_engines.recipe_limits import LIMITS, Filled, Limit
 from build_engines.recipe_parts import NetworkPart, TrainPart
-from build_engines.text.recipe import TextRecipe, is_text_recipe, load_text_recipe
+from build_engines.text.recipe import TextRecipe, load_text_recipe
 from build_engines.text.recipe_parts import SampleCopyPart
 from build_engines.text.tuning_parts import TuningConfig
 
@@ -47,7 +49,9 @@ def test_a_few_lines_are_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
     """A stranger's first command does not fail on a typing error of ours."""
-    load = load_text_recipe if is_text_recipe(Path(name)) else load_recipe
+    load = {"text": load_text_recipe, "encoder": load_encoder_recipe, "recommender": load_recipe}[
+        recipe_kind(Path(name))
+    ]
 
     assert load(Path(name)).model.name
 

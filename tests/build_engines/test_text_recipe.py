@@ -17,8 +17,9 @@ import pytest
 from build_engines.__main__ import main
 from build_engines.errors import RecipeError
 from build_engines.recipe import RECIPES
+from build_engines.recipe_kind import recipe_kind
 from build_engines.stage_names import TEXT_STAGES
-from build_engines.text.recipe import is_text_recipe, load_text_recipe
+from build_engines.text.recipe import load_text_recipe
 from server.artifacts.repository import current_version, open_current, versions
 from tests.build_engines.tiny_text import save_tiny_checkpoint
 
@@ -272,7 +273,7 @@ def test_a_recipe_of_an_unknown_kind_is_said(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('kind = "image"', encoding="utf-8")
 
     with pytest.raises(RecipeError, match="kind is 'image'; write kind = \"text\" for a text model"):
-        is_text_recipe(tmp_path / "r.toml")
+        recipe_kind(tmp_path / "r.toml")
 
 
 def test_the_recipe_that_comes_with_the_project_is_read_and_is_a_demonstration() -> None:
