@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from build_engines.data.errors import DataError
-from build_engines.data.sample_intents import sample_examples
-from build_engines.data.sample_page_examples import page_examples
-from build_engines.data.sample_questions import sample_questions
+from build_engines.data.sample_intents import TEMPLATES, sample_examples
+from build_engines.data.sample_page_examples import PAGES, page_examples
+from build_engines.data.sample_questions import QUESTIONS, sample_questions
 from build_engines.intents.examples import Example, consistent, read_examples, text_key
 from build_engines.intents.recipe_parts import IntentsPart, SampleIntentsPart
 from build_engines.intents.split import IntentSets, intent_sets
@@ -52,7 +52,18 @@ def file_digests(part: IntentsPart) -> Mapping[str, str]:
     Raises:
         DataError: one cannot be read.
     """
-    named = {"examples": part.examples, "validation": part.validation, "test": part.test}
+    named: dict[str, Path | None] = {
+        "examples": part.examples,
+        "validation": part.validation,
+        "test": part.test,
+    }
+    if part.sample_shop is not None:
+        named |= {"questions": QUESTIONS}
+        for language in part.sample_shop.languages:
+            named[f"templates {language}"] = TEMPLATES / f"{language}.txt"
+            named |= {
+                f"page {path.stem} {language}": path for path in sorted((PAGES / language).glob("*.md"))
+            }
     try:
         return {
             f"intents.{name}": hashlib.sha256(path.read_bytes()).hexdigest()

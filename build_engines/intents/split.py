@@ -111,11 +111,12 @@ def intent_sets(
     """
     rest: tuple[Example, ...] = tuple(train)
     notes: list[str] = []
+    left = 1.0
     if test is None:
-        rest, taken = divide(rest, shares.test_share, seed=shares.seed)
-        test = taken
+        rest, test = divide(rest, shares.test_share, seed=shares.seed)
+        left -= shares.test_share
     if validation is None:
-        share = shares.validation_share / (1 - shares.test_share)
+        share = shares.validation_share / left
         rest, taken = divide(rest, share, seed=shares.seed + 1)
         validation = taken
     rest, validation, dropped = _apart(rest, tuple(validation), tuple(test), shares.on_leak)
