@@ -113,7 +113,7 @@ def _check_order(order: Order) -> None:
         raise _wrong(
             "order.tracking_url",
             f"is {shown!r}",
-            f"give an address that begins with https://, of at most {MAX_URL_CHARS} characters",
+            f"give an address that begins with 'https://', of at most {MAX_URL_CHARS} characters",
         )
     if order.currency and not _CURRENCY.fullmatch(order.currency):
         shown = order.currency[:20]

@@ -63,7 +63,7 @@ def page(name: str, text: str, *, title: str = "", language: str = "en", heading
         title=title or name.capitalize(),
         headings=(heading,) if heading else (),
         anchor=name,
-        url=f"https://shop.example/{name}#{name}",
+        url=f"http://localhost/{name}#{name}",
         question="",
         text=text,
         start=0,

@@ -53,7 +53,7 @@ async def test_an_answer_has_the_documented_shape() -> None:
     assert response.status_code == 200
     assert answer["answer"] == answer["sources"][0]["quote"] and answer["answer"] in SHIPPING
     assert answer["sources"][0] | {"quote": ""} == {
-        "id": "shipping.md#shipping", "title": "Shipping costs", "quote": "", "url": "https://shop.example/shipping#shipping",
+        "id": "shipping.md#shipping", "title": "Shipping costs", "quote": "", "url": "http://localhost/shipping#shipping",
     }  # fmt: skip
     assert answer["intent"]["label"] == "shipping_cost" and answer["handover"] is None
     assert (answer["served_by"], answer["language"], answer["knowledge_epoch"]) == ("extractive", "en", 7)

@@ -38,7 +38,7 @@ async def test_an_answer_is_a_quote_of_the_page_and_nothing_more() -> None:
     assert answer.served_by is Tier.EXTRACTIVE and answer.handover is None
     (source,) = answer.sources
     assert source.quote in SHIPPING and answer.text == source.quote
-    assert (source.id, source.url) == ("shipping.md#shipping", "https://shop.example/shipping#shipping")
+    assert (source.id, source.url) == ("shipping.md#shipping", "http://localhost/shipping#shipping")
     assert answer.knowledge_epoch == 7
     assert answer.intent.label == "shipping_cost" and answer.intent.confidence > 0.99
 

@@ -10,7 +10,7 @@ from server.pipelines.customer_service.rewriting import MOST_CHARS, leans, whole
 from server.support_domain import Role, Turn
 from tests.server.support_world import talk
 
-FOLLOW_UPS = ["and for electronics?", "how long does it take?", "What about Norway?", "why?", "How much?", "is it free?", "And if it is broken?",
+FOLLOW_UPS = ["and for electronics?", "what happens to my points then?", "how long does it take?", "What about Norway?", "why?", "How much?", "is it free?", "And if it is broken?",
               "Can I return it?", "那运费呢？", "多久？", "它要多少钱？", "那瑞士呢", "还有电子产品呢？", "免费吗？", "如果坏了呢？"]  # fmt: skip
 WHOLE = ["How long does delivery take?", "is it possible to return shoes?", "How do I return this item?", "Where is my order?", "Do you ship to Norway?",
          "I bought a lamp last week and it does not work, can I return it or get my money back?", "我可以退货吗", "运费多少钱", "怎么修改收货地址？"]  # fmt: skip

@@ -22,6 +22,7 @@ _FEW_WORDS, _FEW_CHARS = 9, 14  # of a follow-up: words of English, characters o
 
 _OPENS = re.compile(
     r"^\s*(?:ok(?:ay)?[,.!]?\s+)?(?:and|but|or|also|what about|how about|what if|even|same|only|in that case|so|then)\b"
+    r"|\b(?:then|instead|as well|too)\s*[?!.]*\s*$"
     r"|^\s*(?:那么?|还有|以及|如果|要是|换成|另外|但是?|或者?|同样|也|而)"
 )
 _POINTS = re.compile(
@@ -78,7 +79,7 @@ def leans(text: str) -> bool:
     short = len(plain.strip()) <= _FEW_CHARS if chinese else len(plain.split()) <= _FEW_WORDS
     if not short:
         return False
-    if _OPENS.match(plain):
+    if _OPENS.search(plain):
         return True
     return _POINTS.search(_POINTS_AHEAD.sub(" ", plain)) is not None and len(content_words(text)) <= 3
 
