@@ -174,12 +174,14 @@ class Application:
         await self.model.start()
         if self.text is not None:
             await self.text.start()
-        if self.encoder is not None:
-            await self.encoder.start(alone=self.text is None and not self.model.info().name)
+        if self.encoder is not None and self.text is None and not self.model.info().name:
+            await self.encoder.load()  # nothing else is served
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
             await self._start_grpc(tls)
+        if self.encoder is not None:
+            self.encoder.start()
         self._tasks.append(asyncio.create_task(self._watch_health(), name="watch health"))
         self._tune()
 

@@ -71,15 +71,17 @@ class EncoderSide:
             lambda: self.service.admission.in_flight,
         )
 
-    async def start(self, *, alone: bool) -> None:
-        """Begin to load; where nothing else is served, return when it serves.
+    def start(self) -> None:
+        """Begin to load; a second call changes nothing."""
+        self.encoder.start()
+
+    async def load(self) -> None:
+        """Return once it serves.
 
         Raises:
-            ArtifactError: nothing else is served, and it cannot be loaded.
+            ArtifactError: it cannot be loaded.
         """
-        self.encoder.start()
-        if alone:
-            await self.encoder.load()
+        await self.encoder.load()
 
     async def loaded(self) -> None:
         """Return once it serves, or cannot be loaded: what is wrong then stands in the log and in ``/readyz``."""
