@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from server.artifacts.errors import ArtifactError
 from server.batching.admission import Admission
 from server.embedding_service import EmbeddingLimits, EmbeddingService
 from server.http_api.openai.embeddings import EmbeddingsEndpoint
@@ -85,7 +84,7 @@ class EncoderSide:
 
     async def loaded(self) -> None:
         """Return once it serves, or cannot be loaded: what is wrong then stands in the log and in ``/readyz``."""
-        with contextlib.suppress(ArtifactError):
+        with contextlib.suppress(Exception):
             await self.encoder.load()
 
     async def drain(self, drain_s: float) -> None:

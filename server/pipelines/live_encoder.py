@@ -154,6 +154,8 @@ class LiveEncoder:
         """Begin to load, inside the running loop; a second call changes nothing."""
         if self._loading is None:
             self._loading = asyncio.create_task(self._first(), name=f"load {self.name}")
+            # What went wrong is in the log and in ``failed``; asyncio need not say that nobody waited for it.
+            self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def load(self) -> None:
         """Return once it serves.

@@ -12,9 +12,13 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from server.encoder_domain import EncodeRequest
+from server.errors import Code, ServeError
 from server.http_api.asgi import AsgiExchange
+from server.http_api.openai.embedding_shapes import EmbeddingsIn, decode_embeddings
 from tests.server.encoder_published import DIM, MAX_TOKENS, MODEL, TinyEncoder, publish_tiny_encoder
 from tests.server.encoder_serving import EncoderServing, serving
 from tests.server.serving import post, until
@@ -273,6 +277,26 @@ async def test_without_an_encoder_there_is_no_such_path(tmp_path: Path) -> None:
         answer = await client.post("/v1/embeddings", json={"input": "a"})
         assert answer.status_code == 404 and answer.json()["error"]["type"] == "not_found_error"
         assert "/v1/embeddings" not in (await client.get("/openapi.json")).json()["paths"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = [*EmbeddingsIn.__struct_fields__, "colour"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), json_values), st.booleans())
+def test_no_body_makes_more_than_a_refusal(fields: dict[str, Any], whole: bool) -> None:
+    """Whatever JSON comes, it is something to encode or a refusal of ours that names the field."""
+    try:
+        asked = decode_embeddings(json.dumps({**({"input": "a"} if whole else {}), **fields}).encode())
+    except ServeError as error:
+        assert error.code in (Code.INVALID_ARGUMENT, Code.MALFORMED) and error.message and error.field
+    else:
+        assert asked.request.inputs
 
 
 def _ids(tiny: TinyEncoder) -> Any:
