@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from build_engines.intents.calibration import (
     Floats,
-    Labels,
     chosen_threshold,
     expected_calibration_error,
     fitted_temperature,
@@ -27,6 +25,7 @@ from build_engines.intents.calibration import (
 from build_engines.intents.examples import Example, labels_of
 from build_engines.intents.figures import figures
 from build_engines.intents.head import OUT_OF_SCOPE, IntentHead, save_head
+from build_engines.intents.judging import Side, by_language, judged, probabilities, save_judged
 from build_engines.intents.linear import (
     OUTSIDE,
     LinearFit,
@@ -35,56 +34,17 @@ from build_engines.intents.linear import (
     label_numbers,
     refit_linear,
 )
-from build_engines.intents.paired import JUDGED_FILE
 from build_engines.intents.recipe_parts import IntentsPart
-from build_engines.intents.records import IntentFigures, IntentsRecord
+from build_engines.intents.records import IntentsRecord
 from build_engines.intents.report import IntentsReport, write_report
 from build_engines.intents.sources import load_sets
 from build_engines.intents.suspects import suspect_labels
 from build_engines.intents.vectors import EncoderSource, encoder_graph, open_graph, run_texts, token_ids
-from build_engines.models.encoder.batches import Ids
 from build_engines.progress import Progress
 
 CHECKPOINT = "checkpoint"
-# What the result depends on beside the part itself and the encoder: for the stage that calls this, and for its cache.
-STAGE_CODE = (
-    *(
-        f"build_engines.intents.{name}"
-        for name in (
-            "train", "sources", "examples", "split", "vectors", "linear", "suspects", "calibration", "figures", "finetune",
-            "head", "report", "paired",
-        )
-    ),
-    *(f"build_engines.data.{name}" for name in ("sample_intents", "sample_page_examples", "sample_questions")),
-    *("build_engines.models.encoder", "build_engines.models.bfloat16", "build_engines.tuning_loop"),
-    *("build_engines.onnx_writer", "build_engines.report_svg", "server.encoding.sentences"),
-)  # fmt: skip
-STAGE_PACKAGES = ("torch", "transformers", "onnxruntime", "tokenizers", "numpy", "safetensors")
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(50))
 _SUSPECTS_SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Side:
-    """One side of the split, as the encoder sees it.
-
-    Attributes:
-        examples: texts.
-        ids: tokens; None: nothing in it can be read.
-        vectors_ND: of the frozen encoder; zeros where there is nothing to read.
-        read_N: whether there is.
-        labels_N: intents, or ``OUTSIDE``.
-    """
-
-    examples: tuple[Example, ...]
-    ids: list[Ids | None]
-    vectors_ND: Floats
-    read_N: npt.NDArray[np.bool_]
-    labels_N: Labels
-
-    def readable(self) -> tuple[Floats, Labels]:
-        """Vectors and labels of what can be read."""
-        return self.vectors_ND[self.read_N], self.labels_N[self.read_N]
 
 
 def train_intents(
@@ -147,8 +107,8 @@ def train_intents(
         head = _refitted(head, fit, train, validation, trust_N, part)
         logits = (logits[0], head.logits(test.vectors_ND))
     save_head(head, folder)
-    _save_judged(folder, test)
-    all_figures = (chosen_by, *_by_language(head, logits[1], test))
+    save_judged(folder, test)
+    all_figures = (chosen_by, *by_language(head, logits[1], test))
     record = IntentsRecord(
         method=part.method,
         checkpoint="" if part.method == "full" else str(source.checkpoint.absolute()),
@@ -173,38 +133,6 @@ def train_intents(
         f"{told.answered_accuracy:.1%} of those the right one"
     )
     return record
-
-
-def probabilities(head: IntentHead, logits_NC: Floats, read_N: npt.NDArray[np.bool_]) -> Floats:
-    """Calibrated probabilities; the same for all intents where nothing can be read."""
-    return np.where(read_N[:, None], head.probabilities(logits_NC), np.float32(1 / len(head.labels)))
-
-
-def judged(head: IntentHead, name: str, logits_NC: Floats, side: Side) -> IntentFigures:
-    """Figures of one set by the head's own temperature and threshold."""
-    inside_N = side.labels_N != OUTSIDE
-    probabilities_NC = probabilities(head, logits_NC, side.read_N)
-    told = figures(probabilities_NC[inside_N], side.labels_N[inside_N], head.labels)
-    (point,) = threshold_curve(
-        probabilities_NC[inside_N],
-        side.labels_N[inside_N],
-        probabilities_NC[~inside_N],
-        [head.threshold],
-    )
-    return IntentFigures(
-        name=name,
-        texts=told.texts,
-        outside=int((~inside_N).sum()),
-        unread=int((~side.read_N).sum()),
-        accuracy=told.accuracy,
-        accuracy_low=told.interval[0],
-        accuracy_high=told.interval[1],
-        macro_f1=told.macro_f1,
-        ece=told.ece,
-        coverage=point.coverage,
-        answered_accuracy=point.accuracy if point.coverage else 0.0,
-        out_answered=point.out_answered,
-    )
 
 
 def _tuned(
@@ -318,30 +246,6 @@ def _unread(train: Side) -> tuple[str, ...]:
     return (
         f"{unread} of {len(train.examples)} examples hold nothing that this encoder can read, and are not learnt from",
     )
-
-
-def _by_language(head: IntentHead, logits_NC: Floats, test: Side) -> tuple[IntentFigures, ...]:
-    languages = sorted({one.language for one in test.examples} - {""})
-    told = [judged(head, "test", logits_NC, test)]
-    for language in languages if len(languages) > 1 else ():
-        rows = np.array([one.language == language for one in test.examples], np.bool_)
-        if not (test.labels_N[rows] != OUTSIDE).any():
-            continue
-        some = Side(
-            examples=tuple(one for one in test.examples if one.language == language),
-            ids=[one for one, kept in zip(test.ids, rows, strict=True) if kept],
-            vectors_ND=test.vectors_ND[rows],
-            read_N=test.read_N[rows],
-            labels_N=test.labels_N[rows],
-        )
-        told.append(judged(head, f"test {language}", logits_NC[rows], some))
-    return tuple(told)
-
-
-def _save_judged(folder: Path, test: Side) -> None:
-    lengths_N = np.array([0 if one is None else len(one) for one in test.ids], np.int64)
-    flat = np.concatenate([one for one in test.ids if one is not None] or [np.zeros(0, np.int64)])
-    np.savez(folder / JUDGED_FILE, ids=flat, lengths_N=lengths_N, labels_N=test.labels_N)
 
 
 def _report(
