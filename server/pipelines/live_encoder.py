@@ -186,12 +186,12 @@ class LiveEncoder:
         self._loaded.clear()
 
     def info(self) -> EncoderInfo:
-        """The version that new requests begin with.
-
-        Raises:
-            NotReady: it is not loaded yet.
-        """
-        return self._current().info
+        """The version that new requests begin with; before it is loaded, its name and nothing of its vectors."""
+        if self._model is not None:
+            return self._model.info
+        return EncoderInfo(
+            name=self.name, version=self._version, engine="", precision="", dim=0, max_tokens=0
+        )
 
     def ready(self) -> tuple[bool, str]:
         """Whether texts can be encoded now, and a sentence if not."""

@@ -166,6 +166,7 @@ async def test_whoever_asks_while_it_is_loaded_waits_within_the_deadline(tiny: T
         await live.encode(text("refund", deadline_s=loop.time() + 0.01))
     ready, why = live.ready()
     assert not ready and "being loaded" in why
+    assert live.info().name == MODEL and live.info().dim == 0
 
     gate.set()
     assert (await waiting).vectors_ND.shape[0] == 1
