@@ -74,7 +74,7 @@ class Thresholds:
         support: of sentences that a language model wrote.
     """
 
-    answer: float = 0.5
+    answer: float = 0.62
     answer_by_words: float = 0.7
     intent: float | None = None
     times_asked: int = 2
