@@ -15,9 +15,9 @@ from server.engines.encoder import EncoderEngine
 
 # Batches that are timed: texts, tokens of each, repeats. The first of each shape pays for memory and is left out.
 _TIMED = ((1, 2, 6), (1, 12, 6), (4, 12, 3), (8, 24, 2))
-_BASE_SHARE = (
-    0.04  # of a full batch's time that its fixed cost may be; larger batches gain less than they delay
-)
+_HANDLING_S = 0.0002  # of the event loop: deciding, packing and answering a batch, whatever is in it
+# Of a full batch's time, what its fixed cost may be; larger batches gain less than they delay.
+_FIXED_SHARE = 0.05
 _LEAST, _MOST = 64, 4096
 # A batch of bulk work is as short as this where texts are: whoever is live waits for its end.
 _BULK_S = 0.008
@@ -52,5 +52,6 @@ def budget_for(cost: CostModel, wanted: int = 0) -> TokenBudget:
         cost: of a batch.
         wanted: tokens of a batch, as the operator says; 0: by the cost.
     """
-    live = wanted or min(_MOST, max(_LEAST, int(cost.base_s / cost.per_item_s / _BASE_SHARE)))
+    fixed_s = cost.base_s + _HANDLING_S
+    live = wanted or min(_MOST, max(_LEAST, int(fixed_s / cost.per_item_s / _FIXED_SHARE)))
     return TokenBudget(live_tokens=live, bulk_tokens=min(live, max(_LEAST // 2, cost.fits(_BULK_S, live))))
