@@ -4,7 +4,7 @@
 of vectors takes up what changed, from within the same transaction, before it is asked.  So a change is found by the
 first search after it was acknowledged, also when another process made it, and nothing has to be told to anybody.
 
-Work is bounded whatever is asked: ``MOST_QUERY_WORDS`` words, ``MOST_ROWS_BY_WORDS`` rows of the word index, 2,000 cosines,
+Work is bounded whatever is asked: ``MOST_QUERY_WORDS`` words, ``MOST_ROWS_BY_WORDS`` rows of the word index, ``KEPT_ROWS`` cosines,
 ``READ_PASSAGES`` passages read.
 """
 
@@ -28,18 +28,16 @@ from server.knowledge.ranking import (
     words_shares,
 )
 from server.knowledge.reading import EpochView, KnowledgeReader
-from server.knowledge.vectors import Floats, VectorIndex, unpack_rows
+from server.knowledge.vectors import Floats, VectorIndex, dots, rows_in, unpack_rows
 from server.knowledge.words import MOST_QUERY_WORDS, match_expression, words
 from server.knowledge_domain import SearchAsked, SearchFound
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BY_VECTOR, BY_WORDS = 64, 100  # found by each side
-READ_PASSAGES = (
-    32  # of them that are read and looked at closely; 4 for each hit where more hits are asked for
-)
-MOST_ROWS_BY_WORDS = 2000  # of the word index for one question: 1.5 ms
+BY_VECTOR, BY_WORDS = 60, 60  # found by each side
+READ_PASSAGES = 24  # of them, which are looked at closely; 4 for each hit where more hits are asked for
+MOST_ROWS_BY_WORDS = 1000  # of the word index for one question: a millisecond
 MOST_ASKED_CHARS = 4096  # of a question that words are taken from
 _FREQUENCY_DRIFT = 0.1  # change of the number of passages after which remembered frequencies are asked again
 _MOST_FREQUENCIES = 50_000
@@ -217,22 +215,18 @@ class KnowledgeSearch:
             ids = list(dict.fromkeys([*map(int, near), *ids]))
         id_C = np.array(ids, np.int64)
         cosine_C = (
-            self._index.vectors(id_C) @ query_D
+            dots(self._index.vectors(id_C), query_D)
             if query_D is not None
             else np.full(len(ids), np.nan, np.float32)
         )
         share_C = np.array([by_words.shares.get(at, 0.0) for at in ids], np.float32)
         first_C = np.argsort(-(np.nan_to_num(cosine_C) + WORDS_WEIGHT * share_C), kind="stable")[:most]
         stored = view.passages([ids[at] for at in first_C])
-        found, mean_D = [], self._index.mean_D
-        for at in first_C:
-            one = stored.get(ids[at])
-            if one is None:
-                continue
-            near_S, common = np.empty(0, np.float32), 0.0
-            if query_D is not None and one.close_vectors:
-                close_SD = unpack_rows(one.close_vectors, self._index.dim)
-                near_S, common = close_SD @ query_D, float((close_SD[0] - mean_D) @ mean_D)
+        there = [at for at in first_C if ids[at] in stored]
+        close = self._closeness([stored[ids[at]].close_vectors for at in there], query_D)
+        found = []
+        for at, (near_S, common) in zip(there, close, strict=True):
+            one = stored[ids[at]]
             found.append(
                 Candidate(
                     id=ids[at],
@@ -245,3 +239,16 @@ class KnowledgeSearch:
                 )
             )
         return found
+
+    def _closeness(self, packed: list[bytes], query_D: Floats | None) -> list[tuple[Floats, float]]:
+        """Cosines of each passage's close vectors with the question, and the commonness of its first one."""
+        if query_D is None or not packed:
+            return [(np.empty(0, np.float32), 0.0)] * len(packed)
+        dim, mean_D = self._index.dim, self._index.mean_D
+        rows = unpack_rows(b"".join(packed), dim)
+        near, common = dots(rows, query_D), dots(rows, mean_D) - dots(mean_D[None], mean_D)
+        ends = np.cumsum([rows_in(one, dim) for one in packed])
+        return [
+            (near[start:end], float(common[start]) if start < end else 0.0)
+            for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
