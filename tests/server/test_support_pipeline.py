@@ -168,6 +168,18 @@ async def test_the_same_question_again_is_a_failure_for_a_person() -> None:
     assert answer.handover is not None and answer.handover.reason is HandoverReason.REPEATED_FAILURE
 
 
+@pytest.mark.parametrize(
+    "said", ["that doesn't answer my question", "Not what I asked!", "你没回答我的问题", "答非所问"]
+)
+async def test_who_says_that_the_answer_was_none_gets_a_person(said: str) -> None:
+    """In words of their own; as a first message the same words say nothing of the kind."""
+    after = await World().ask(ASKED, RETURNS, said)
+    first = await World().ask(said)
+
+    assert after.handover is not None and after.handover.reason is HandoverReason.REPEATED_FAILURE
+    assert first.handover is None or first.handover.reason is not HandoverReason.REPEATED_FAILURE
+
+
 async def test_a_second_question_without_an_answer_is_a_failure() -> None:
     """After "I have no answer" the next doubt is told as a failure of the conversation."""
     told = TOLD[Language.EN][HandoverReason.OUT_OF_SCOPE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from server.copy_domain import Language
@@ -48,6 +49,11 @@ TOLD: dict[Language, dict[HandoverReason, str]] = {
         HandoverReason.SAFETY: "请先停止使用该商品。我已为您转接同事，如遇紧急情况请拨打当地急救电话。",
     },
 }
+_NOT_HELPED = re.compile(
+    r"\b(?:that|this|it|which|you) (?:does not|doesn't|did not|didn't|is not|isn't|was not|wasn't) (?:really )?(?:help|helpful|answer|an answer|what i (?:asked|meant)|my question)"
+    r"|\bnot what i (?:asked|meant|wanted to know)\b|\byou (?:already|just) (?:said|told me) that\b|\bstill (?:no|not an?|haven't got an?) answer\b|\byou keep saying\b"
+    r"|\b(?:wrong|useless|unhelpful) answer\b|没有?(?:回答|解决)|答非所问|不是我(?:想)?(?:问|要)的|我问的不是|还是(?:没|不)(?:懂|明白|解决)|重复(?:回答|同样的话)"
+)
 _FAILED = frozenset(
     fold(told[reason])
     for told in TOLD.values()
@@ -78,6 +84,14 @@ def times_asked(turns: Sequence[Turn]) -> int:
             if words and len(words & newest) >= SAME_WORDS * len(words | newest):
                 count, answered = count + 1, False
     return count
+
+
+def not_helped(turns: Sequence[Turn]) -> bool:
+    """Whether the newest message says that the answer before it was none."""
+    before = turns[:-1]
+    if not before or before[-1].role is not Role.ASSISTANT:
+        return False
+    return _NOT_HELPED.search(fold(turns[-1].content[:400])) is not None
 
 
 def failures(turns: Sequence[Turn]) -> int:

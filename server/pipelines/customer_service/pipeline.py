@@ -28,7 +28,7 @@ from server.pipelines.customer_service.extractive import (
 )
 from server.pipelines.customer_service.finding import Case, Finding
 from server.pipelines.customer_service.generative import Phrasing
-from server.pipelines.customer_service.handover import TOLD, failures, person_needed, times_asked
+from server.pipelines.customer_service.handover import TOLD, failures, not_helped, person_needed, times_asked
 from server.pipelines.customer_service.intents import OUT_OF_SCOPE
 from server.pipelines.customer_service.order_answers import order_answer, topic_of
 from server.pipelines.customer_service.ports import Hearing
@@ -155,7 +155,8 @@ class SupportPipeline:
                 return self._hand_over(case, reason, heard=getattr(signals, reason.value))
             if not has_words(message):
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
-            if times_asked(request.turns) >= self._thresholds.times_asked:
+            again = times_asked(request.turns) >= self._thresholds.times_asked
+            if again or not_helped(request.turns):
                 return self._hand_over(case, HandoverReason.REPEATED_FAILURE)
             return await self._look_up(case)
         finally:
