@@ -7,7 +7,8 @@ batches; it has one outcome.
 those ends in ``_answer``, in a ``finally``; and a timer at the earliest deadline holds even when the engine hangs. A request
 without a deadline gets one here, far away: nobody waits for ever.
 
-One batch is packed ahead of the running one (``lane.py`` says when), so that the engine does not wait for the event loop.
+One batch is packed ahead of the running one (``lane.py`` says when), so that the engine does not wait for the event loop;
+bulk work never is, because whoever comes live would wait for it.
 
 Units: seconds on the injected clock; only timer delays use the loop's own.
 """
@@ -213,6 +214,8 @@ class TokenBatcher:
                 choice = queue.choose(now, lane.free_s(now), model.cost, model.budget)
                 for pending in choice.late:
                     self._miss(self._calls[pending.order], "queue")
+                if choice.bulk and lane.running is not None:
+                    break  # bulk work is not packed ahead: who comes until the engine is free goes before it
                 if choice.shares:
                     model = self._calls[choice.shares[0].pending.order].model
                     calls = [self._calls[pending.order] for pending, _, _ in choice.shares]

@@ -1,11 +1,13 @@
 """Which texts go through an encoder together: a pure policy over everything that waits, with no clock and no engine in it.
 
 A batch is a rectangle, as wide as its longest text, so that a short question beside a long page is computed as if it were
-as long. Four rules that must not be undone by accident:
+as long. Five rules that must not be undone by accident:
 
 * **Length.** A text rides along where the padding that it costs, its own or what it makes others pay, is less than the fixed
   cost of a batch of its own; else it waits for its own. That is one width around the head of the queue, in tokens, and no
   table of buckets.
+* **Company.** Another request joins with all the texts that it has left, or not at all: who ends with this batch does not wait
+  for texts of somebody who does not.
 * **Order.** Who is first is who must be: a request is due ``PATIENCE`` times its next batch's time after it came, and no later
   than the last moment at which it could begin to be on time. So a short question overtakes a page of a thousand texts that
   came a little before, and the page is not overtaken for ever, because its due time stands still. A request of many texts
@@ -243,6 +245,8 @@ def _fill(
         count = min(last - first, most - rows, in_time - rows)
         if not shares:
             count = max(1, count)  # the head is not late, so one of its texts alone is not
+        elif count < len(one.lengths):
+            continue  # it would not end with this batch, so whoever does need not wait for it
         if count > 0:
             shares.append(Share(one, last - count, last))
             rows += count

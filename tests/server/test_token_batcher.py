@@ -150,6 +150,25 @@ def test_live_questions_go_before_bulk_work() -> None:
     play(world, scene)
 
 
+def test_bulk_work_is_not_packed_ahead() -> None:
+    """However near the end of a batch is, a question that comes before it goes before the next batch of an index."""
+    world = World()
+
+    async def scene() -> None:
+        bulk = world.submit(*[10] * 6, bulk=True)
+        await world.turn()
+        await world.entered()
+        await world.advance(0.5)  # far beyond the predicted end
+        question = world.submit(8)
+        await world.finish()
+        assert world.engine.ran[1] == [7]
+        while not bulk.done():
+            await world.finish()
+        assert right(bulk) and right(question)
+
+    play(world, scene)
+
+
 def test_an_engine_that_hangs_keeps_nobody_beyond_the_deadline_and_is_seen() -> None:
     """At its deadline a request ends, whatever the engine does; readiness says that the engine hangs."""
     world = World()

@@ -171,6 +171,16 @@ def test_a_short_question_overtakes_a_request_of_many_texts() -> None:
     assert passages.order in world.run()
 
 
+def test_a_question_does_not_wait_for_texts_of_a_request_that_goes_on() -> None:
+    """Others join a batch with all that they have left, or not at all; what ends with it may ride along."""
+    world = Waiting()
+    question, other = world.add([10]), world.add([10, 11])
+    passages = world.add([10] * 100)
+
+    assert set(world.run()) == {question.order, other.order}
+    assert set(world.run()) == {passages.order}
+
+
 def test_nobody_waits_for_ever_behind_newcomers() -> None:
     """However many short questions keep coming, a request of long texts gets on."""
     world = Waiting()
