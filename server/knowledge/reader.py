@@ -118,7 +118,8 @@ class SqliteView:
     def match(self, expression: str, limit: int) -> Sequence[tuple[int, float]]:
         """Find passages by words: ids and BM25, higher is better."""
         return self._db.execute(
-            "SELECT rowid, -rank FROM word_index WHERE word_index MATCH ? ORDER BY rank LIMIT ?",
+            "SELECT rowid, -bm25(word_index) AS score FROM word_index WHERE word_index MATCH ? "
+            "ORDER BY score DESC LIMIT ?",  # ORDER BY rank goes through the index twice
             (expression, limit),
         ).fetchall()
 
