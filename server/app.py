@@ -53,6 +53,7 @@ from server.telemetry_server import MetricsServer
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
     from server.encoder_side import EncoderSide, OpenEncoder
+    from server.knowledge_side import KnowledgeSide
     from server.support_side import SupportSide
     from server.text_side import OpenText, TextSide
 
@@ -74,6 +75,7 @@ class Application:
         text: the text half; None where no text model is served.
         encoder: the encoder with its endpoint; None where none is served. Its ``encoder`` is for the other products.
         copy: product copy; None where it is off, and until it is loaded.
+        knowledge: the shop's pages; None where there are none, and until they are opened.
         support: customer service; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
@@ -128,6 +130,7 @@ class Application:
         self._access = access
         self._open_rules = open_rules
         self.copy: CopySide | None = None
+        self.knowledge: KnowledgeSide | None = None
         self.support: SupportSide | None = None
         if settings.copy_style is not None:  # a mistake in it must stop the start
             self._open_copy()
@@ -190,6 +193,8 @@ class Application:
         await self._site.begin_loading()
         if self.encoder is not None:
             await self.encoder.loaded()
+        if self.knowledge is not None:
+            await self.knowledge.start()
         if self.copy is not None:
             await self.copy.start()
         gc.freeze()
@@ -230,6 +235,8 @@ class Application:
         if self.encoder is not None:
             ends.append(self.encoder.drain(drain_s))
         await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
+        if self.knowledge is not None:
+            await self.knowledge.stop()
         left_s = max(0.0, drain_s - (time.monotonic() - began_s))
         engines = [side.close(left_s) for side in (self.text, self.encoder) if side is not None]
         await asyncio.gather(*engines)
@@ -339,10 +346,15 @@ class Application:
         from server.pipelines.customer_service.hearing import open_hearing
         from server.support_side import SupportSide
 
+        encoder = None if self.encoder is None else self.encoder.encoder
+        if self.settings.knowledge is not None:
+            from server.knowledge_side import KnowledgeSide
+
+            self.knowledge = KnowledgeSide(self.settings.knowledge, encoder, self.telemetry)
         self.support = SupportSide(
             self.settings,
-            None if self.encoder is None else self.encoder.encoder,
-            None,
+            encoder,
+            None if self.knowledge is None else self.knowledge.search,
             None if self.text is None else self.text.model,
             open_hearing(),
             self.telemetry,

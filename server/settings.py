@@ -174,6 +174,9 @@ class Settings:
     copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
     copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
 
+    knowledge: Path | None = _setting(
+        None, "knowledge file with the shop's pages; made where it is not there; none: no pages"
+    )
     support: bool = _setting(True, "serve customer service, by the pages, the order, or a person")
     support_max_in_flight: int = _setting(
         128, "questions to customer service admitted at once", low=1, high=65536
