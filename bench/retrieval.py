@@ -256,8 +256,10 @@ def fill(file: Path, passages: Iterable[tuple[Passage, Floats, Floats]], dim: in
     db.execute("INSERT INTO encoders VALUES (1, 'bench/1', ?)", (dim,))
     db.execute("UPDATE state SET epoch = 2, encoder = 1")
     keys: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for one, scan_1D, close_SD in passages:
         key = keys.setdefault(one.document_id, len(keys) + 1)
+        counts[one.document_id] = counts.get(one.document_id, 0) + 1
         headings, heads = json.dumps(one.headings), (one.title, *one.headings, one.question)
         at = db.execute(
             "INSERT INTO passages (document, ordinal, epoch, encoder, title, headings, anchor, url, question, starts, ends, "
@@ -280,8 +282,8 @@ def fill(file: Path, passages: Iterable[tuple[Passage, Floats, Floats]], dim: in
         kept = (indexed_text("\n".join(dict.fromkeys(heads))), indexed_text(one.text))
         db.execute("INSERT INTO word_index (rowid, head, body) VALUES (?, ?, ?)", (at, *kept))
     db.executemany(
-        "INSERT INTO documents VALUES (?, ?, 1, 2, '', 'text', '', 'en', '', '{}', 1, 0, 0, '')",
-        ((key, name) for name, key in keys.items()),
+        "INSERT INTO documents VALUES (?, ?, 1, 2, '', 'text', '', 'en', '', '{}', ?, 0, 0, '')",
+        ((key, name, counts[name]) for name, key in keys.items()),
     )
     db.execute("COMMIT")
     db.close()

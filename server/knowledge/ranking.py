@@ -68,8 +68,11 @@ class Candidate:
 
 
 def idf(passages: int, with_word: int) -> float:
-    """Weight of a word as FTS5's BM25 has it: next to nothing for one that half of the passages have."""
-    return max(1e-6, math.log((passages - with_word + 0.5) / (with_word + 0.5)))
+    """Weight of a word as FTS5's BM25 has it: next to nothing for one that half of the passages have.
+
+    ``with_word`` may be of an epoch with a few passages more than there are now.
+    """
+    return max(1e-6, math.log((max(0, passages - with_word) + 0.5) / (with_word + 0.5)))
 
 
 def words_shares(

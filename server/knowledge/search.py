@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -41,6 +42,15 @@ MOST_ROWS_BY_WORDS = 1000  # of the word index for one question: a millisecond
 MOST_ASKED_CHARS = 4096  # of a question that words are taken from
 _FREQUENCY_DRIFT = 0.1  # change of the number of passages after which remembered frequencies are asked again
 _MOST_FREQUENCIES = 50_000
+
+
+@contextmanager
+def _told_as_damage() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        told = f"the knowledge file's vectors are damaged: {error}; sync the pages again to encode them anew"
+        raise NotReady(told) from error
 
 
 class _ByWords(NamedTuple):
@@ -126,9 +136,6 @@ class KnowledgeSearch:
         except NotReady as error:
             self._give_up(error.message)
             raise
-        except ValueError as error:  # of vectors that are none
-            self._give_up(f"the knowledge file holds {error}; sync the pages again to encode them anew")
-            raise NotReady(self._fault) from error
         if not self._closed:
             self._fault = ""
         return done
@@ -173,7 +180,8 @@ class KnowledgeSearch:
         again = self._epoch is None or view.encoder != self._encoder or view.epoch < self._epoch
         index = VectorIndex(view.encoder[1]) if again else self._index
         changes = view.changes(None if again else self._epoch)
-        self._index = index.with_changes(changes.added, changes.scan_vectors, changes.removed)
+        with _told_as_damage():
+            self._index = index.with_changes(changes.added, changes.scan_vectors, changes.removed)
         self._passages = view.count()
         self._epoch, self._encoder = view.epoch, view.encoder
         return view.epoch
@@ -245,7 +253,8 @@ class KnowledgeSearch:
         if query_D is None or not packed:
             return [(np.empty(0, np.float32), 0.0)] * len(packed)
         dim, mean_D = self._index.dim, self._index.mean_D
-        rows = unpack_rows(b"".join(packed), dim)
+        with _told_as_damage():
+            rows = unpack_rows(b"".join(packed), dim)
         near, common = dots(rows, query_D), dots(rows, mean_D) - dots(mean_D[None], mean_D)
         ends = np.cumsum([rows_in(one, dim) for one in packed])
         return [

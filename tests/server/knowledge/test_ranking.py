@@ -144,6 +144,7 @@ def test_the_words_part_lies_between_nothing_and_all(
 
 def test_a_word_of_everywhere_weighs_next_to_nothing() -> None:
     """ "the" is no reason to show a page; a word nobody has weighs most."""
+    assert idf(1000, 1001) == idf(1000, 1000) == 1e-6  # a count from before a deletion
     assert idf(1000, 600) < 1e-5 < idf(1000, 300) < idf(1000, 3) < idf(1000, 0)
 
 
