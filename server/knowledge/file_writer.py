@@ -309,6 +309,10 @@ def searched_words(passage: Passage) -> tuple[str, str]:
     return indexed_text("\n".join(heads)), indexed_text(passage.text)
 
 
+class VersionDiffers(InvalidRequest):
+    """Another version of a document is there than the caller believes."""
+
+
 class VersionExpected:
     """For ``expected``: what a caller believes to be there.
 
@@ -322,14 +326,14 @@ class VersionExpected:
         self._version = version
 
     def __call__(self, version: int) -> None:
-        """Raise ``InvalidRequest`` where something else is there."""
+        """Raise ``VersionDiffers`` where something else is there."""
         if version == self._version or (self._version < 0 and version):
             return
         there = f"version {version}" if version else "not there"
         wanted = (
             "any version" if self._version < 0 else f"version {self._version}" if self._version else "none"
         )
-        raise InvalidRequest(
+        raise VersionDiffers(
             f"document {self._document_id} is {there}, but {wanted} was expected; read it again, then decide",
             field="if-match" if self._version else "if-none-match",
             limit=wanted,
