@@ -6,6 +6,7 @@ Suffixes: N texts, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from build_engines.records import SpeedRow
 from server.artifacts.manifest import Measurement
 
 Floats = npt.NDArray[np.float32]
+Verdict = Literal["pass", "fail", "undecidable"]
 _RESAMPLES = 2000
 
 
@@ -41,7 +43,7 @@ def cosine_evidence(cosines_N: npt.NDArray[np.float64], part: EncoderGatePart) -
     drawn = generator.integers(0, len(cosines_N), (_RESAMPLES, len(cosines_N)))
     low, high = (float(one) for one in np.quantile(cosines_N[drawn].mean(axis=1), [0.025, 0.975]))
     limit = part.min_cosine
-    verdict = "pass" if low >= limit else "fail" if high < limit else "undecidable"
+    verdict: Verdict = "pass" if low >= limit else "fail" if high < limit else "undecidable"
     return Measurement(
         kind="parity",
         name="mean cosine with the FP32 parent",
@@ -49,7 +51,7 @@ def cosine_evidence(cosines_N: npt.NDArray[np.float64], part: EncoderGatePart) -
         unit="",
         limit=limit,
         sense="at_least",
-        verdict=verdict,  # type: ignore[arg-type]  # one of the three words above
+        verdict=verdict,
         sample_size=len(cosines_N),
         interval=(low, high),
         note=f"least {cosines_N.min():.4f}"
@@ -59,18 +61,21 @@ def cosine_evidence(cosines_N: npt.NDArray[np.float64], part: EncoderGatePart) -
 
 def recall_evidence(paired: PairedTexts, part: EncoderGatePart) -> Measurement:
     """How many questions lose the passage that they found first, less those that win it."""
-    loss = paired.loss_points / 100
+    loss, limit = paired.loss_points / 100, part.max_recall_loss
+    low, high = paired.loss_ci[0] / 100, paired.loss_ci[1] / 100
+    verdict: Verdict = "pass" if high <= limit else "fail" if low > limit else "undecidable"
+    note = f"{paired.parent_accuracy:.4f} to {paired.candidate_accuracy:.4f}"
     return Measurement(
         kind="quality",
         name="loss of the passage found first (R@1) to the FP32 parent",
         value=loss,
         unit="ratio",
-        limit=part.max_recall_loss,
+        limit=limit,
         sense="at_most",
-        verdict="pass" if loss <= part.max_recall_loss else "fail",
+        verdict=verdict,
         sample_size=paired.texts,
-        interval=(paired.loss_ci[0] / 100, paired.loss_ci[1] / 100),
-        note=f"{paired.parent_accuracy:.4f} to {paired.candidate_accuracy:.4f}",
+        interval=(low, high),
+        note=note + ("; more questions would decide it" if verdict == "undecidable" else ""),
     )
 
 

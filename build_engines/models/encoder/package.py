@@ -219,7 +219,8 @@ def _written(
             normalize=sentence.normalize,
             dim=sentence.dim,
             roundings=roundings,
-            int8_words=options.variant == "int8",
+            # TensorRT takes an INT8 constant in front of a DequantizeLinear only, and there it would be computed whole.
+            int8_words=options.variant == "int8" and calibrated.unsigned,
             head=head,
             max_tokens=sentence.max_tokens,
         )
