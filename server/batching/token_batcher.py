@@ -126,15 +126,15 @@ class TokenBatcher:
             deadline_s=now + limits.longest_s if deadline_s is None else deadline_s,
             bulk=bulk,
         )
-        before = queue.live_tokens + (queue.bulk_tokens if bulk else 0)
-        wait_s = self._lane.free_s(now) - now + (model.cost.predict_s(before) if before else 0.0)
+        ahead = queue.ahead_tokens(pending.tokens, bulk=bulk)
+        wait_s = self._lane.free_s(now) - now + (model.cost.predict_s(ahead) if ahead else 0.0)
         most_s = limits.max_bulk_wait_s if bulk else limits.max_wait_s
         if wait_s > most_s and self._calls:
             raise Overloaded(
                 self._name, queue.texts(), int(queue.texts() * most_s / wait_s), retry_after_s=wait_s - most_s
             )
         call = EncodeCall(texts, model, pending, self._left, self._loop)
-        if not now + model.cost.predict_s(pending.tokens) <= pending.deadline_s:
+        if not now + wait_s + model.cost.predict_s(pending.tokens) <= pending.deadline_s:
             if self._lane.running is None and pending.deadline_s > now:
                 model.cost.relax()  # an idle engine that refuses would never learn otherwise
             self._miss(call, "queue")

@@ -149,6 +149,14 @@ class TokenQueue:
         """How many wait."""
         return sum(len(pending.lengths) for pending in self)
 
+    def ahead_tokens(self, tokens: int, *, bulk: bool) -> int:
+        """About what is computed of others before a request of so many tokens has all of its own.
+
+        Turns go round: while it gets its tokens, each other one gets as many, or what it has left.
+        """
+        ahead = sum(min(one.tokens, tokens) for one in (self._bulk if bulk else self._live))
+        return ahead + self.live_tokens if bulk else ahead
+
     def add(self, pending: Pending, now_s: float, cost: CostModel, budget: TokenBudget) -> None:
         """Let a request wait."""
         if pending.bulk and not self._bulk:

@@ -201,9 +201,10 @@ def test_too_much_that_waits_is_refused_with_a_hint() -> None:
         world.submit(*[40] * 40)
         await world.turn()
         with pytest.raises(Overloaded) as refused:
-            world.submit(8)
+            world.submit(*[40] * 40)
         assert refused.value.retry_after_s is not None and 0.1 < refused.value.retry_after_s < 2.0
-        world.submit(8, bulk=True)
+        world.submit(8)  # a question does not wait for all of those
+        world.submit(*[40] * 10, bulk=True)
 
     play(world, scene)
 
@@ -218,6 +219,20 @@ def test_a_deadline_that_cannot_be_kept_is_told_at_once() -> None:
 
     play(world, scene)
     assert world.engine.ran == []
+
+
+def test_a_deadline_is_weighed_with_what_goes_before() -> None:
+    """Behind a long queue a request that would be late is told so before any of its texts is computed."""
+    world = World()
+
+    async def scene() -> None:
+        world.submit(*[40] * 10)
+        await world.turn()
+        late = world.submit(*[40] * 10, within_s=0.5)
+        question = world.submit(8, within_s=0.5)
+        assert type(late.exception()) is DeadlineExceeded and not question.done()
+
+    play(world, scene)
 
 
 def test_a_request_stays_with_the_version_whose_tokens_it_has() -> None:
