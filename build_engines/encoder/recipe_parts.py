@@ -146,8 +146,8 @@ class EncoderGatePart:
 
     Attributes:
         min_cosine: mean cosine of the candidate's vectors with the FP32 parent's; the whole interval must be above it.
-        max_recall_loss: of the passage that is found first, in share of the questions, to the parent; the whole interval must
-            be below it.
+        max_recall_loss: of the passage that is found first, in share of the questions, to the parent. The
+            figure itself: an interval over a few hundred questions is wider than any loss that one would take.
         max_intent_loss_points: of accuracy of the intent head, in percentage points, to the parent.
         batch_sizes: texts at once at which the candidate must be faster than its parent.
         tokens: of each text when it is timed.
@@ -162,7 +162,7 @@ class EncoderGatePart:
     """
 
     min_cosine: float = 0.99
-    max_recall_loss: float = 0.05
+    max_recall_loss: float = 0.03
     max_intent_loss_points: float = 0.5
     batch_sizes: tuple[int, ...] = (8, 32)
     tokens: int = 24
