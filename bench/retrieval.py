@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -27,16 +28,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.shop_pages import labelled_questions, shop_passages
+from bench.shop_pages import labelled_questions, shop_documents
 from bench.tables import number, table
 from server.encoder_domain import EncodeRequest, InputKind, Truncate
-from server.knowledge.passage_texts import passage_texts, passage_vectors
+from server.errors import InvalidRequest
+from server.knowledge.passage_texts import sentence_spans
 from server.knowledge.reader import SqliteReader
 from server.knowledge.schema import open_to_write
 from server.knowledge.search import KnowledgeSearch
+from server.knowledge.store import KnowledgeStore
 from server.knowledge.vectors import Floats, VectorIndex, pack_rows, unit
 from server.knowledge.words import indexed_text
-from server.knowledge_domain import Hit, Passage, SearchAsked
+from server.knowledge_domain import Document, DocumentFormat, Hit, Passage, SearchAsked
 from server.pipelines.live_encoder import LiveEncoder, open_encoder
 
 DIM = 384
@@ -45,7 +48,6 @@ WARM_UP = 30
 CLOSE_VECTORS = 4
 GATES = {"qa": (0.960, 0.975), "answers": (0.82, 0.0)}
 LEAST_KNOWN = 0.7  # as the pipeline has it: below, words alone are asked
-_BATCH = 64
 
 
 def main() -> int:
@@ -61,7 +63,7 @@ def main() -> int:
         _say(f"search of {args.passages} passages")
         results["search"] = search_many(args.passages)
     if args.encoder:
-        results.update(asyncio.run(_with_encoder(args.encoder, args.stackfaq)))
+        results.update(asyncio.run(_with_encoder(args.encoder, args.stackfaq, args.embed)))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "retrieval.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = markdown(results)
@@ -292,9 +294,15 @@ def fill(file: Path, passages: Iterable[tuple[Passage, Floats, Floats]], dim: in
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
-async def _with_encoder(folder: Path, stackfaq: Path | None) -> dict[str, Any]:
+async def _with_encoder(folder: Path, stackfaq: Path | None, embed: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     async with open_encoder(folder) as encoder:
+        if embed:
+            _say(f"encoding {embed} passages")
+            with TemporaryDirectory() as made:
+                results["embed"] = await index_documents(
+                    encoder, Path(made) / "knowledge.db", sections(embed)
+                )
         _say("sample shop")
         results["shop"] = await shop_figures(encoder)
         if stackfaq:
@@ -306,43 +314,58 @@ async def _with_encoder(folder: Path, stackfaq: Path | None) -> dict[str, Any]:
     return results
 
 
-async def encoded(encoder: LiveEncoder, texts: Sequence[str], kind: InputKind) -> tuple[Floats, list[float]]:
-    """Vectors of texts, and how much of each the encoder's vocabulary has."""
-    rows: list[Floats] = []
-    known: list[float] = []
-    for start in range(0, len(texts), _BATCH):
-        request = EncodeRequest(
-            inputs=tuple(texts[start : start + _BATCH]), kind=kind, truncate=Truncate.END, bulk=True
+def sections(count: int) -> Iterable[Document]:
+    """Pages of a hundred sections, each of four sentences of the sample shop's English pages."""
+    rng = np.random.default_rng(11)
+    pages = [one.text for one in shop_documents() if one.language == "en"]
+    said = [page[start:end] for page in pages for start, end in sentence_spans(page) if page[start] != "#"]
+    for first in range(0, count, 100):
+        written = [
+            f"## Section {at}\n\n{' '.join(said[one] for one in rng.choice(len(said), 4, replace=False))}\n"
+            for at in range(first, min(first + 100, count))
+        ]
+        yield Document(id=f"page-{first}", text="# Page\n\n" + "\n".join(written), language="en")
+
+
+async def encode_question(encoder: LiveEncoder, text: str) -> Floats | None:
+    """The vector of a question; None where the pipeline would ask by words alone."""
+    try:
+        found = await encoder.encode(
+            EncodeRequest(inputs=(text,), kind=InputKind.QUERY, truncate=Truncate.END)
         )
-        answer = await encoder.encode(request)
-        rows.append(answer.vectors_ND)
-        known.extend(answer.known_N)
-    return np.concatenate(rows), known
+    except InvalidRequest:  # nothing that it can read
+        return None
+    return found.vectors_ND[0] if found.known_N[0] >= LEAST_KNOWN else None
 
 
-async def index_passages(encoder: LiveEncoder, file: Path, passages: Sequence[Passage]) -> None:
-    """Encode passages as the server does, and write them into a new knowledge file."""
-    texts = [passage_texts(one) for one in passages]
-    wanted = list(dict.fromkeys(text for one in texts for text in one.all()))
-    rows, _ = await encoded(encoder, wanted, InputKind.PASSAGE)
-    row_of = {text: row for text, row in zip(wanted, rows, strict=True)}
-    made = []
-    for passage, one in zip(passages, texts, strict=True):
-        scan_1D, close_SD = passage_vectors(one, np.stack([row_of[text] for text in one.all()]))
-        made.append((passage, scan_1D, close_SD))
-    fill(file, made, rows.shape[1])
+async def index_documents(
+    encoder: LiveEncoder, file: Path, documents: Iterable[Document]
+) -> dict[str, float]:
+    """Put documents into a new knowledge file as the server does, and encode them; how many passages, and how long."""
+    store = KnowledgeStore(file, encoder)
+    await store.start(follow=False)
+    began_s, said_s = time.perf_counter(), time.perf_counter()
+    for document in documents:
+        await store.put(document)
+    async for done, left in store.encode_waiting():
+        if time.perf_counter() - said_s > 10:
+            said_s = time.perf_counter()
+            _say(f"{done} passages encoded, {left} to go")
+    with contextlib.closing(store.open_reader()) as reader, reader.view() as view:
+        passages = view.count()
+    await store.close()
+    return {"passages": passages, "seconds": time.perf_counter() - began_s}
 
 
 async def found_for(
     encoder: LiveEncoder, file: Path, asked: Sequence[str], language: str, k: int
 ) -> tuple[list[tuple[Hit, ...]], dict[str, float]]:
     """Hits of each question, and the times of the searches."""
-    rows, known = await encoded(encoder, asked, InputKind.QUERY)
     search = KnowledgeSearch(lambda: SqliteReader(file))
     await search.start()
     hits, times_s = [], []
-    for text, row_D, share in zip(asked, rows, known, strict=True):
-        vector_D = row_D if share >= LEAST_KNOWN else None
+    for text in asked:
+        vector_D = await encode_question(encoder, text)
         found = await search.search(SearchAsked(text=text, vector_D=vector_D, language=language, k=k))
         hits.append(found.hits)
         times_s.append(found.search_s)
@@ -371,7 +394,7 @@ async def shop_figures(encoder: LiveEncoder) -> list[dict[str, Any]]:
     figures = []
     with TemporaryDirectory() as folder:
         file = Path(folder) / "knowledge.db"
-        await index_passages(encoder, file, shop_passages())
+        await index_documents(encoder, file, shop_documents())
         for language in ("en", "zh"):
             asked = labelled_questions(language)
             hits, times = await found_for(encoder, file, [one.text for one in asked], language, 8)
@@ -404,24 +427,29 @@ async def stackfaq_figures(
     encoder: LiveEncoder, entries: Sequence[tuple[str, list[str], list[str]]], what: str
 ) -> dict[str, Any]:
     """Paraphrases to their entry; ``what`` is "qa", or "answers" for the answers alone."""
-    passages = [
-        _passage(text, document_id=f"faq-{at}", ordinal=place, question=question if what == "qa" else "")
-        for at, (question, answers, _) in enumerate(entries)
-        for place, text in enumerate(answers)
-    ]
+    documents = []
+    for at, (question, answers, _) in enumerate(entries):
+        if what == "qa":
+            lines = "".join(json.dumps({"question": question, "answer": one}) + "\n" for one in answers)
+            documents.append(Document(id=f"faq-{at}", text=lines, format=DocumentFormat.QUESTIONS_JSONL))
+            continue
+        documents += [
+            Document(id=f"faq-{at}:{place}", text=one, format=DocumentFormat.TEXT)
+            for place, one in enumerate(answers)
+        ]
     asked = [(f"faq-{at}", text) for at, (_, _, texts) in enumerate(entries) for text in texts]
     with TemporaryDirectory() as folder:
         file = Path(folder) / "knowledge.db"
-        await index_passages(encoder, file, passages)
+        indexed = await index_documents(encoder, file, documents)
         hits, times = await found_for(encoder, file, [text for _, text in asked], "en", 30)
     ranks = [
-        rank_of(wanted, (hit.passage.document_id for hit in found))
+        rank_of(wanted, (hit.passage.document_id.partition(":")[0] for hit in found))
         for (wanted, _), found in zip(asked, hits, strict=True)
     ]
     figures = rank_figures(ranks)
     least_r1, least_mrr = GATES[what]
     holds = figures["r_at_1"] >= least_r1 and figures["mrr"] >= least_mrr
-    return {"what": what, "passages": len(passages), **figures, "holds": holds, **times}
+    return {"what": what, **indexed, **figures, "holds": holds, **times}
 
 
 # -- report ------------------------------------------------------------------------------------------------------------
@@ -472,6 +500,12 @@ def markdown(results: dict[str, Any]) -> str:
             for name, one in asked
         ]
         parts += ["## Questions", table(head, rows)]
+    if "embed" in results:
+        one = results["embed"]
+        rate = one["passages"] / one["seconds"]
+        parts.append(
+            f"{one['passages']:,} passages were cut, encoded and kept in {one['seconds']:.1f} s: {rate:.0f}/s."
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -482,6 +516,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--passages", type=int, default=100_000, help="0: leave them out; default: %(default)s"
     )
+    parser.add_argument("--embed", type=int, default=1000, help="passages to encode; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument("--search-file", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()

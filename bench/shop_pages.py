@@ -1,4 +1,4 @@
-"""The sample shop's pages by section, and the questions about them whose section is known."""
+"""The sample shop's pages, and the questions about them whose section is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import build_engines.data
-from server.knowledge_domain import Passage
+from server.knowledge_domain import Document
 
 DATA = Path(build_engines.data.__file__).parent
 
@@ -21,44 +21,16 @@ class LabelledQuestion:
     heading: str
 
 
-def shop_passages() -> list[Passage]:
-    """One passage a section, as the server cuts pages of this size."""
+def shop_documents() -> list[Document]:
+    """The pages in both languages; ids are their paths, as the questions name them."""
     return [
-        passage
+        Document(
+            id=f"{file.parent.name}/{file.name}",
+            text=file.read_text(encoding="utf-8"),
+            language=file.parent.name,
+        )
         for file in sorted((DATA / "sample_pages").glob("*/*.md"))
-        for passage in _sections(
-            file.read_text(encoding="utf-8"), f"{file.parent.name}/{file.name}", file.parent.name
-        )
     ]
-
-
-def _sections(page: str, document_id: str, language: str) -> list[Passage]:
-    title = page.split("\n", 1)[0].removeprefix("# ")
-    found: list[Passage] = []
-    at = page.index("\n## ") + 1
-    while at > 0:
-        after = page.find("\n## ", at) + 1
-        section = page[at : after or len(page)]
-        heading, _, body = section.partition("\n")
-        text = body.strip()
-        start = at + len(heading) + 1 + body.index(text)
-        found.append(
-            Passage(
-                document_id=document_id,
-                ordinal=len(found),
-                title=title,
-                headings=(title, heading.removeprefix("## ")),
-                anchor="",
-                url="",
-                question="",
-                text=text,
-                start=start,
-                end=start + len(text),
-                language=language,
-            )
-        )
-        at = after
-    return found
 
 
 def labelled_questions(language: str) -> list[LabelledQuestion]:
