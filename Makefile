@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RECIPE ?= build_engines/recipes/sample_shop.toml
 COPY_RECIPE ?= build_engines/recipes/sample_copy.toml
 SUPPORT_RECIPE ?= build_engines/recipes/sample_support.toml
+PAGES ?= build_engines/data/sample_pages
 MODEL ?= sample-shop
 STAMP_RUN := $(VENV)/.installed-run
 STAMP_DEV := $(VENV)/.installed-dev
@@ -34,6 +35,7 @@ build: $(STAMP_RUN)  ## build and publish the sample shop's engines (cached)
 	$(BIN)/python -m build_engines run $(RECIPE)
 	$(BIN)/python -m build_engines run $(COPY_RECIPE)
 	$(BIN)/python -m build_engines run $(SUPPORT_RECIPE)
+	$(BIN)/python -m server.knowledge sync $(PAGES) --source sample-pages --knowledge model_repository/knowledge.db
 
 serve: build     ## build what is missing, then serve HTTP 8000, gRPC 8001, metrics 8002
 	exec $(BIN)/python -m server --model $(MODEL)

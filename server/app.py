@@ -229,6 +229,8 @@ class Application:
 
     async def _stop_texts(self, drain_s: float) -> None:
         began_s = time.monotonic()
+        if self.knowledge is not None:
+            self.knowledge.refuse()
         ends = [side.stop(drain_s) for side in (self.copy, self.support) if side is not None]
         if self.text is not None:
             ends.append(self.text.drain(drain_s))
@@ -292,6 +294,16 @@ class Application:
         settings = self.settings
         if settings.copy and self.copy is None:
             self._open_copy()
+        if self.knowledge is None:
+            from server.knowledge_side import open_knowledge
+
+            self.knowledge = open_knowledge(
+                settings,
+                None if self.encoder is None else self.encoder.encoder,
+                self.telemetry,
+                self._access,
+                self._keys,
+            )
         if settings.support and self.support is None:
             self._open_support()
         limits = {
@@ -346,14 +358,9 @@ class Application:
         from server.pipelines.customer_service.hearing import open_hearing
         from server.support_side import SupportSide
 
-        encoder = None if self.encoder is None else self.encoder.encoder
-        if self.settings.knowledge is not None:
-            from server.knowledge_side import KnowledgeSide
-
-            self.knowledge = KnowledgeSide(self.settings.knowledge, encoder, self.telemetry)
         self.support = SupportSide(
             self.settings,
-            encoder,
+            None if self.encoder is None else self.encoder.encoder,
             None if self.knowledge is None else self.knowledge.search,
             None if self.text is None else self.text.model,
             open_hearing(),

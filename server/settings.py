@@ -175,7 +175,11 @@ class Settings:
     copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
 
     knowledge: Path | None = _setting(
-        None, "knowledge file with the shop's pages; made where it is not there; none: no pages"
+        None,
+        "knowledge file with the shop's pages; made where it is not there; none: knowledge.db in the repository, if any",
+    )
+    knowledge_max_document_bytes: int = _setting(
+        4 << 20, "largest text of a document of the knowledge base", low=1024, high=64 << 20
     )
     support: bool = _setting(True, "serve customer service, by the pages, the order, or a person")
     support_max_in_flight: int = _setting(

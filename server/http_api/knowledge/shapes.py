@@ -166,7 +166,14 @@ def decode_document(document_id: str, body: bytes | bytearray, content_type: str
             field="body",
             limit="UTF-8",
         ) from error
-    return Document(id=document_id, text=text, format=FORMATS[kind], **said)
+    return Document(
+        id=document_id,
+        text=text,
+        format=FORMATS[kind],
+        title=said.get("title", ""),
+        language=said.get("language", ""),
+        url=said.get("url", ""),
+    )
 
 
 def _of_json(document_id: str, body: bytes | bytearray) -> Document:
