@@ -31,8 +31,6 @@ from server.batching.cost import CostModel
 PATIENCE = 4.0
 BULK_EVERY_S = 1.0
 MAX_ROWS = 256
-# Of the width around the head: at least what rounding makes of nearly equal questions, at most what a text is.
-_LEAST_WIDTH, _MOST_WIDTH = 4, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +40,8 @@ class TokenBudget:
     Attributes:
         live_tokens: longest text times texts (> 0); a single text may be longer, and is then alone.
         bulk_tokens: the same of a batch of bulk work (> 0).
+        width_tokens: padding that costs as much as a batch of its own (> 0): texts of one batch differ by no more. It is
+            measured once, in quiet: a cost that is learnt beside other work mistakes their noise for it.
 
     Raises:
         ValueError: a number is out of range; names it.
@@ -49,9 +49,11 @@ class TokenBudget:
 
     live_tokens: int
     bulk_tokens: int
+    width_tokens: int = 8
 
     def __post_init__(self) -> None:
-        for name, value in (("live_tokens", self.live_tokens), ("bulk_tokens", self.bulk_tokens)):
+        for name in ("live_tokens", "bulk_tokens", "width_tokens"):
+            value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} = {value}, must be > 0")
 
@@ -222,11 +224,6 @@ class TokenQueue:
             self.live_tokens += tokens
 
 
-def width(cost: CostModel) -> int:
-    """Tokens of padding that cost as much as a batch of its own."""
-    return max(_LEAST_WIDTH, min(_MOST_WIDTH, int(cost.base_s / max(cost.per_item_s, 1e-12))))
-
-
 def _fill(
     late: list[Pending],
     line: Sequence[Pending],
@@ -238,8 +235,8 @@ def _fill(
     head = line[0]
     line = [one for one in line if one.group == head.group]
     limit = max(budget.bulk_tokens if is_bulk else budget.live_tokens, head.lengths[-1])
-    reach = _reach(line, head, min(limit, cost.fits(head.deadline_s - start_s, limit)), width(cost))
-    floor = reach - width(cost)
+    reach = _reach(line, head, min(limit, cost.fits(head.deadline_s - start_s, limit)), budget.width_tokens)
+    floor = reach - budget.width_tokens
     most = min(MAX_ROWS, limit // reach)
     shares: list[Share] = []
     rows, longest, earliest_s = 0, 0, head.deadline_s

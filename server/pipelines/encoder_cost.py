@@ -19,6 +19,7 @@ _HANDLING_S = 0.0002  # of the event loop: deciding, packing and answering a bat
 # Of a full batch's time, what its fixed cost may be; larger batches gain less than they delay.
 _FIXED_SHARE = 0.05
 _LEAST, _MOST = 64, 4096
+_NARROWEST, _WIDEST = 4, 64
 # A batch of bulk work is as short as this where texts are: whoever is live waits for its end.
 _BULK_S = 0.008
 
@@ -54,4 +55,9 @@ def budget_for(cost: CostModel, wanted: int = 0) -> TokenBudget:
     """
     fixed_s = cost.base_s + _HANDLING_S
     live = wanted or min(_MOST, max(_LEAST, int(fixed_s / cost.per_item_s / _FIXED_SHARE)))
-    return TokenBudget(live_tokens=live, bulk_tokens=min(live, max(_LEAST // 2, cost.fits(_BULK_S, live))))
+    width = int(fixed_s / cost.per_item_s)
+    return TokenBudget(
+        live_tokens=live,
+        bulk_tokens=min(live, max(_LEAST // 2, cost.fits(_BULK_S, live))),
+        width_tokens=max(_NARROWEST, min(_WIDEST, width)),
+    )

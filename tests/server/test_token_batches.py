@@ -15,11 +15,10 @@ from server.batching.token_batches import (
     Pending,
     TokenBudget,
     TokenQueue,
-    width,
 )
 
 COST = CostModel(0.001, 0.0001)  # a batch costs as much as ten tokens of padding
-BUDGET = TokenBudget(live_tokens=128, bulk_tokens=48)
+BUDGET = TokenBudget(live_tokens=128, bulk_tokens=48, width_tokens=10)
 
 lengths = st.lists(st.integers(1, 200), min_size=1, max_size=12)
 requests = st.lists(
@@ -102,7 +101,7 @@ def test_a_batch_fits_the_budget_and_keeps_every_promise(
     assert choice.padded_tokens <= limit or choice.rows == 1
     assert len({one.group for one in members}) <= 1
     assert all(one.bulk == choice.bulk for one in members)
-    assert all(choice.longest - length <= width(COST) for length in texts)
+    assert all(choice.longest - length <= BUDGET.width_tokens for length in texts)
     assert not set(map(id, choice.late)) & set(map(id, members))
     end_s = world.now + COST.predict_s(choice.padded_tokens)
     assert all(end_s <= one.deadline_s + 1e-9 for one in members)
