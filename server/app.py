@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from server import published
 from server.batching.admission import Admission
 from server.byte_budget import ByteBudget
 from server.encoder_domain import ENCODER_TASK
@@ -35,14 +36,6 @@ from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
 from server.logs import AccessLog
-from server.published import (
-    LiveModel,
-    OpenModel,
-    open_copy_rules,
-    open_published,
-    open_published_encoder,
-    open_published_text,
-)
 from server.request_limits import RequestLimits
 from server.service import Service
 from server.settings import Settings
@@ -85,10 +78,10 @@ class Application:
     def __init__(
         self,
         settings: Settings,
-        open_model: OpenModel = open_published,
-        open_text: OpenText = open_published_text,
-        open_rules: OpenCopyRules = open_copy_rules,
-        open_encoder: OpenEncoder = open_published_encoder,
+        open_model: published.OpenModel = published.open_published,
+        open_text: OpenText = published.open_published_text,
+        open_rules: OpenCopyRules = published.open_copy_rules,
+        open_encoder: OpenEncoder = published.open_published_encoder,
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
@@ -195,6 +188,8 @@ class Application:
             await self.encoder.loaded()
         if self.knowledge is not None:
             await self.knowledge.start()
+        if self.support is not None:
+            await self.support.start()
         if self.copy is not None:
             await self.copy.start()
         gc.freeze()
@@ -297,13 +292,8 @@ class Application:
         if self.knowledge is None:
             from server.knowledge_side import open_knowledge
 
-            self.knowledge = open_knowledge(
-                settings,
-                None if self.encoder is None else self.encoder.encoder,
-                self.telemetry,
-                self._access,
-                self._keys,
-            )
+            encoder = None if self.encoder is None else self.encoder.encoder
+            self.knowledge = open_knowledge(settings, encoder, self.telemetry, self._access, self._keys)
         if settings.support and self.support is None:
             self._open_support()
         limits = {
@@ -314,7 +304,7 @@ class Application:
             "max_body_bytes": settings.max_body_bytes,
             "max_deadline_ms": int(settings.max_deadline_ms),
         }
-        sides = [side for side in (self.copy, self.support) if side is not None]
+        sides = [side for side in (self.copy, self.support, self.knowledge) if side is not None]
         return build(
             self.service,
             self._endpoints,
@@ -367,6 +357,7 @@ class Application:
             self.telemetry,
             self._access,
             self._keys,
+            pages=None if self.knowledge is None or self.encoder is None else self.knowledge.pages,
         )
 
     def _open_copy(self) -> None:
@@ -385,7 +376,7 @@ class Application:
             busy=lambda: any(admission.in_flight for admission in admissions),
         )
 
-    def _open_recommender(self, open_model: OpenModel) -> LiveModel:
+    def _open_recommender(self, open_model: published.OpenModel) -> published.LiveModel:
         from server.pipelines.no_recommender import NoRecommender, NothingPublished
 
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from server.keys import Keys
 from server.knowledge.document_limits import DocumentLimits
 from server.knowledge.search import KnowledgeSearch
 from server.knowledge.store import KnowledgeStore
+from server.knowledge_domain import Passage
 from server.logs import AccessLog
 from server.sentence_encoder import SentenceEncoder
 from server.settings import Settings
@@ -105,6 +106,21 @@ class KnowledgeSide:
     def refuse(self) -> None:
         """Take no more documents; those on their way are still written."""
         self._endpoint.stopping = True
+
+    async def pages(self) -> AsyncIterator[list[Passage]]:
+        """All passages of now, a document at a time.
+
+        Raises:
+            ServeError: the file cannot be read.
+        """
+        after = ""
+        while True:
+            _, documents = await self.store.listed(after)
+            if not documents:
+                return
+            for document in documents:
+                yield await self.store.passages_of(document.id)
+            after = documents[-1].id
 
     async def stop(self) -> None:
         """Close the file, after whoever asks it has ended."""

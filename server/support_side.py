@@ -8,14 +8,17 @@ Units: seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from server.batching.admission import Admission
+from server.errors import ServeError
 from server.grpc_api.customer_service import CustomerService
 from server.http_api.customer_service.endpoint import SupportEndpoint
 from server.keys import Keys
-from server.knowledge_domain import Knowledge
+from server.knowledge_domain import Knowledge, Passage
 from server.logs import AccessLog
 from server.pipelines.customer_service.pipeline import SupportPipeline, Thresholds
 from server.pipelines.customer_service.ports import Hearing
@@ -29,6 +32,9 @@ from server.text_generator import TextGenerator
 if TYPE_CHECKING:
     from server.http_api.openapi import Describe
 
+log = logging.getLogger("vitrine.support")
+
+LOOK_S = 5.0  # how often a changed knowledge base is noticed
 LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error event
 
 
@@ -65,6 +71,8 @@ class SupportSide:
         telemetry: NullTelemetry,
         access: AccessLog,
         keys: Keys,
+        *,
+        pages: Callable[[], AsyncIterator[list[Passage]]] | None = None,
     ) -> None:
         """Put it together.
 
@@ -77,7 +85,11 @@ class SupportSide:
             telemetry: where outcomes go.
             access: log.
             keys: which tell the tenants apart.
+            pages: all passages of the knowledge base, to be read before they are asked for; None: when they are found.
         """
+        self._pages = pages
+        self._knowledge = knowledge
+        self._learning: asyncio.Task[None] | None = None
         pipeline = SupportPipeline(
             encoder,
             knowledge,
@@ -111,8 +123,30 @@ class SupportSide:
 
         return add_support
 
+    async def start(self) -> None:
+        """Begin to read the pages, behind all that is live."""
+        if self._pages is not None and self._learning is None:
+            self._learning = asyncio.create_task(self._learn(), name="read pages")
+
+    async def _learn(self) -> None:
+        learnt = -1
+        while True:
+            assert self._pages is not None and self._knowledge is not None
+            epoch = self._knowledge.epoch()
+            if epoch != learnt:
+                try:
+                    async for passages in self._pages():
+                        await self.service.pipeline.learn(passages)
+                    learnt = epoch
+                except ServeError as error:  # whoever asks meanwhile waits for its own passages
+                    log.info("pages wait to be read", extra={"reason": error.message})
+            await asyncio.sleep(LOOK_S)
+
     async def stop(self, drain_s: float) -> None:
         """Refuse new questions, finish those under way within ``drain_s``, end the rest with an error."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.gather(self._learning, return_exceptions=True)
         self.service.stop()
         if not await self.service.admission.wait_idle(drain_s):
             self.service.end_all()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from server.copy_domain import Language
 from server.encoder_domain import EncodeRequest, InputKind, Truncate
 from server.errors import DeadlineExceeded, InvalidRequest, ServeError
-from server.knowledge_domain import Hit, Knowledge, SearchAsked
+from server.knowledge_domain import Hit, Knowledge, Passage, SearchAsked
 from server.pipelines.customer_service.events import Emit
 from server.pipelines.customer_service.extractive import usable_hits
 from server.pipelines.customer_service.intents import intent_of, intent_probabilities
@@ -101,6 +101,11 @@ class Finding:
         self._intent_threshold = intent_threshold
         self._clock = clock
         self._about = None if encoder is None else PassageIntents(encoder)
+
+    async def learn(self, passages: Sequence[Passage]) -> None:
+        """Read what passages are about, behind all that is live; raises ``ServeError`` where the encoder is away."""
+        if self._about is not None:
+            await self._about.learn(passages)
 
     async def find(self, case: Case) -> list[float]:
         """Fill the case's intent and hits.

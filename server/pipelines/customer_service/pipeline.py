@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from server.copy_domain import Language
 from server.errors import ServeError
-from server.knowledge_domain import Knowledge
+from server.knowledge_domain import Knowledge, Passage
 from server.pipelines.customer_service.events import AnswerPart, Emit, IntentHeard, SourcesFound
 from server.pipelines.customer_service.extractive import (
     Candidate,
@@ -161,6 +161,10 @@ class SupportPipeline:
             return await self._look_up(case)
         finally:
             case.times_s["total"] = self._clock() - began_s
+
+    async def learn(self, passages: Sequence[Passage]) -> None:
+        """Read pages before anyone asks for them, behind all that is live; raises ``ServeError`` where the encoder is away."""
+        await self._finding.learn(passages)
 
     async def _look_up(self, case: Case) -> SupportAnswer:
         case.asked = whole_question(case.request.turns)
