@@ -77,6 +77,22 @@ async def test_a_question_costs_one_call_of_the_encoder() -> None:
     assert sum(one.kind is InputKind.PASSAGE for one in world.encoder.asked) == 1
 
 
+async def test_pages_are_read_behind_all_that_is_live_before_anyone_asks() -> None:
+    """What was learnt costs a question nothing; learning again costs nothing either."""
+    world = World()
+    assert world.encoder is not None
+    pipeline = world.pipeline()
+    await pipeline.learn(PAGES)
+    await pipeline.learn(PAGES)
+    learnt = list(world.encoder.asked)
+    world.encoder.asked.clear()
+
+    await pipeline.answer(SupportRequest(turns=talk(ASKED)), emit=lambda _: None, deadline_at_s=1e12)
+
+    assert all(one.bulk for one in learnt) and sum(len(one.inputs) for one in learnt) == len(PAGES)
+    assert [one.kind for one in world.encoder.asked] == [InputKind.QUERY]
+
+
 async def test_a_follow_up_is_looked_up_with_the_question_it_leans_on() -> None:
     """ "And for electronics?" after a question about returns finds how electronics are returned."""
     answer = await World().ask("Until when can I return things?", RETURNS, "And for electronics?")
