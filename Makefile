@@ -35,7 +35,7 @@ build: $(STAMP_RUN)  ## build and publish the sample shop's engines (cached)
 	$(BIN)/python -m build_engines run $(RECIPE)
 	$(BIN)/python -m build_engines run $(COPY_RECIPE)
 	$(BIN)/python -m build_engines run $(SUPPORT_RECIPE)
-	$(BIN)/python -m server.knowledge sync $(PAGES) --source sample-pages --knowledge model_repository/knowledge.db
+	$(BIN)/python -m server.knowledge sync $(PAGES) --source sample-pages --knowledge model_repository/knowledge.db --encoder sample-support
 
 serve: build     ## build what is missing, then serve HTTP 8000, gRPC 8001, metrics 8002
 	exec $(BIN)/python -m server --model $(MODEL)

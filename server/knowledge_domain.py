@@ -2,6 +2,8 @@
 
 Every change is a new *epoch* of the knowledge base; a search sees exactly one epoch. A quote is a byte-exact part of its
 source: ``document.text[passage.start:passage.end] == passage.text``, in Unicode characters of the document as it was put in.
+Where that part of an HTML page holds tags or entities, or an entry of questions and answers needed escapes, the passage is
+what the part reads like: nobody is shown a tag.
 """
 
 from __future__ import annotations
