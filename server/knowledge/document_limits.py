@@ -72,7 +72,7 @@ class DocumentLimits:
             )
         if document.url and not _URL.fullmatch(document.url):
             raise InvalidRequest(
-                f"url is {document.url[:60]!r}; give one that begins with https://, http:// or /, without spaces",
+                f"url is {document.url[:60]!r}; give a web address, or a path that begins with /, without spaces",
                 field="url",
                 limit="http, https or a path",
             )

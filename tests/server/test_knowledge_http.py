@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[KnowledgeStore]:
 async def client(store: KnowledgeStore) -> AsyncIterator[httpx.AsyncClient]:
     endpoint = KnowledgeEndpoint(store, AccessLog(0.0), Keys(()))
     app = Starlette(routes=[Route(path, endpoint, methods=list(methods)) for path, methods in endpoint.paths])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
 
@@ -123,7 +123,7 @@ async def test_only_who_has_the_key_reads_or_changes_pages(store: KnowledgeStore
     """Without the key every path is closed, and too many at once are told when to come again."""
     endpoint = KnowledgeEndpoint(store, AccessLog(0.0), Keys(("secret",)), max_in_flight=1)
     app = Starlette(routes=[Route(path, endpoint, methods=list(methods)) for path, methods in endpoint.paths])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         for method, path in (
             ("PUT", f"{ROOT}/a"),
             ("GET", ROOT),

@@ -21,7 +21,7 @@ from server.http_api.status import error_detail
 EXAMPLE = {
     "text": "# Returns\n\nYou may return any item within 30 days of the day you received it.\n",
     "format": "markdown",
-    "url": "https://shop.example/help/returns",
+    "url": "/help/returns",
 }
 _UNUSED = {404, 504}
 

@@ -144,16 +144,16 @@ def test_csv_is_read_as_the_standard_library_reads_it(rows: list[tuple[str, str]
 def test_markdown_is_cut_at_its_headings() -> None:
     """Title, path of headings, anchors and addresses; code is not read as headings; emphasis stays."""
     source = (
-        "---\ntitle: Help\nurl: https://shop.example/help\n---\n# Returns *and* refunds\n\nIntro.\n\n"
+        "---\ntitle: Help\nurl: http://localhost/help\n---\n# Returns *and* refunds\n\nIntro.\n\n"
         "## Costs\n\nA label is **free**.\n\n```\n# no heading\n```\n\n## Costs\n\n- one\n- two\n\n### How {#how-to}\n\nSo.\n"
     )
     found = cut_of(source)
     assert found.title == "Help"
     assert [(p.headings, p.anchor, p.url) for p in found.passages] == [
-        (("Returns and refunds",), "returns-and-refunds", "https://shop.example/help#returns-and-refunds"),
-        (("Returns and refunds", "Costs"), "costs", "https://shop.example/help#costs"),
-        (("Returns and refunds", "Costs"), "costs-1", "https://shop.example/help#costs-1"),
-        (("Returns and refunds", "Costs", "How"), "how-to", "https://shop.example/help#how-to"),
+        (("Returns and refunds",), "returns-and-refunds", "http://localhost/help#returns-and-refunds"),
+        (("Returns and refunds", "Costs"), "costs", "http://localhost/help#costs"),
+        (("Returns and refunds", "Costs"), "costs-1", "http://localhost/help#costs-1"),
+        (("Returns and refunds", "Costs", "How"), "how-to", "http://localhost/help#how-to"),
     ]
     assert found.passages[1].text == "A label is **free**.\n\n```\n# no heading\n```"
 
