@@ -70,6 +70,7 @@ INTENTS: Stage[EncoderLoaded, IntentsStagePart, HeadRecord, Headed] = Stage(
         "build_engines.data",
         "build_engines.tuning_loop",
         "build_engines.report_svg",
+        "build_engines.models.bfloat16",
         "server.support_domain",
         *_GRAPH,
         *_TOKENS,

@@ -65,7 +65,7 @@ class FormPart:
     normalize: bool | None = None
     max_tokens: int | None = None
     dim: int | None = None
-    dims: tuple[int, ...] = ()
+    dims: tuple[int, ...] | None = None
     prefixes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class FormPart:
             normalize=self.normalize,
             max_tokens=self.max_tokens,
             dim=self.dim,
-            dims=self.dims,
+            dims=self.dims or (),
             prefixes=self.prefixes,
         )
 
