@@ -53,7 +53,9 @@ async def test_a_change_leaves_nothing_of_what_was_there_before(tmp_path: Path) 
         gone = await store.delete("a")
         zebra = await search.search(asked("zebra"))
         again = await store.delete("a")
+        damage = await store.check()
 
+    assert damage == []
     assert [hit.passage.text for hit in giraffe.hits] == []
     assert zebra.hits == ()
     assert zebra.epoch == gone.epoch
@@ -150,7 +152,9 @@ async def test_a_passage_that_nobody_can_encode_is_not_asked_for_again(tmp_path:
 
 async def test_changes_of_one_document_are_made_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     """Of many puts at once the last one stands, and each is a version."""
-    async with open_store(tmp_path / "k.db", WordEncoder()) as store:
+    encoder = WordEncoder()
+    encoder.first_waits = True
+    async with open_store(tmp_path / "k.db", encoder) as store:
         written = await asyncio.gather(*(store.put(page("a", f"Text number {at}.")) for at in range(30)))
         kept = await store.get("a")
 
