@@ -201,6 +201,9 @@ class Ears:
             injection=said("ignore (?:all|previous|your)|忽略"),
         )
 
+    def instructs(self, text: str) -> bool:
+        return bool(self.signals(text).injection)
+
     def entities(self, text: str) -> tuple[Entity, ...]:
         return tuple(
             Entity(

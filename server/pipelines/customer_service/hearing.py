@@ -24,6 +24,12 @@ class Ears:
 
         return find_signals(text)
 
+    def instructs(self, text: str) -> bool:
+        """Whether stored text gives instructions."""
+        from server.pipelines.customer_service.injection import Place, find_attempts
+
+        return bool(find_attempts(text, Place.DOCUMENT))
+
     def entities(self, text: str) -> tuple[Entity, ...]:
         """What a text names."""
         from server.pipelines.customer_service.entities import find_entities

@@ -74,7 +74,7 @@ class Thresholds:
         support: of sentences that a language model wrote.
     """
 
-    answer: float = 0.62
+    answer: float = 0.68
     answer_by_words: float = 0.7
     intent: float | None = None
     times_asked: int = 2
@@ -307,7 +307,7 @@ class SupportPipeline:
         return info.name, info.version
 
     def _suspicious(self, text: str) -> bool:
-        return bool(self._hearing.signals(text).injection)
+        return self._hearing.instructs(text)
 
 
 def _names_another(order: Order, entities: tuple[Entity, ...]) -> bool:

@@ -20,6 +20,10 @@ class Hearing(Protocol):
         """What a person must hear, each with the words that say it."""
         ...
 
+    def instructs(self, text: str) -> bool:
+        """Whether a page or a field of an order gives instructions to whoever reads it; then it is not shown."""
+        ...
+
     def entities(self, text: str) -> tuple[Entity, ...]:
         """Order numbers, dates, amounts and products that a text names, in its order."""
         ...
