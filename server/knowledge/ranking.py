@@ -16,7 +16,7 @@ of a hundred thousand passages, and lets the words part be missing where words f
 
 The 0.3 was chosen on BANKING77 (one example of each of 77 categories as its entry; 0.2 to 0.5 differ by 0.001) and on the
 sample shop's English questions.  The half against hubness is the formula's own; it gives one point of R@1 on BANKING77, and
-nothing on pages, where it is left out.  See ``bench/retrieval.py`` for what it gives.
+cost four on the sample shop's pages (103 questions), where it is left out.  See ``bench/retrieval.py`` for what it gives.
 
 Shapes: C candidates, S close vectors of one, D dimensions.
 """
