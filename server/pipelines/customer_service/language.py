@@ -28,20 +28,23 @@ _WIDE = re.compile(r"[\uff21-\uff3a\uff41-\uff5a]")
 _CHINESE_SMALL = re.compile(
     r"什么|怎么|多少|可以|没有|为什么|哪里|请问|如何|[的了吗呢吧啊是我你您在有不这那能会要请给们几和还就]"
 )
-_ENGLISH_SMALL = frozenset(
-    "the a an is are was were do does did i my you your it its we our to of in on at for with from by can could will would shall should how what when where "
-    "why who which please have has had not no yes this that these those there any if or and but me hi hello hey thanks thank i'm i've don't doesn't can't "
-    "isn't it's i'd order ordered return refund delivery shipping ship money back want need help get send track cancel buy pay price size".split()
-)
-_FOREIGN_SMALL = frozenset(
-    "der die das und ist nicht ich mein meine wie wo wann bitte kann ein eine für von mit auf es sie wir habe haben zu den dem noch kein "
-    "le la les des une est je mon ma mes où quand pour avec dans pas vous nous comment et du que qui sur bonjour merci puis-je cette "
-    "el los las una es mi mis dónde cuándo cómo para con por no puedo quiero gracias hola pedido está qué su del y se "
-    "il lo gli una sono mio mia dove quando come per con non posso grazie ciao di che ordine è della "
-    "o os as um uma meu minha onde quando como para com não por favor obrigado olá do da em "
-    "de het een is mijn waar wanneer hoe voor met niet ik kan bedankt bestelling van op "
-    "gdzie jest moje moja zamówienie kiedy jak nie proszę dziękuję i w na się czy".split()
-)
+_ENGLISH_SMALL_WORDS = """
+the a an is are was were do does did i my you your it its we our to of in on at for with from by can could
+will would shall should how what when where why who which please have has had not no yes this that these those
+there any if or and but me hi hello hey thanks thank i'm i've don't doesn't can't isn't it's i'd order ordered
+return refund delivery shipping ship money back want need help get send track cancel buy pay price size
+"""
+_ENGLISH_SMALL = frozenset(_ENGLISH_SMALL_WORDS.split())
+_FOREIGN_SMALL_WORDS = """
+der die das und ist nicht ich mein meine wie wo wann bitte kann ein eine für von mit auf es sie wir habe haben
+zu den dem noch kein le la les des une est je mon ma mes où quand pour avec dans pas vous nous comment et du
+que qui sur bonjour merci puis-je cette el los las una es mi mis dónde cuándo cómo para con por no puedo
+quiero gracias hola pedido está qué su del y se il lo gli una sono mio mia dove quando come per con non posso
+grazie ciao di che ordine è della o os as um uma meu minha onde quando como para com não por favor obrigado
+olá do da em de het een is mijn waar wanneer hoe voor met niet ik kan bedankt bestelling van op gdzie jest
+moje moja zamówienie kiedy jak nie proszę dziękuję i w na się czy
+"""
+_FOREIGN_SMALL = frozenset(_FOREIGN_SMALL_WORDS.split())
 
 
 class Tongue(StrEnum):
