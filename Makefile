@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= build_engines/recipes/sample_shop.toml
 COPY_RECIPE ?= build_engines/recipes/sample_copy.toml
+SUPPORT_RECIPE ?= build_engines/recipes/sample_support.toml
+PAGES ?= build_engines/data/sample_pages
 MODEL ?= sample-shop
 STAMP_RUN := $(VENV)/.installed-run
 STAMP_DEV := $(VENV)/.installed-dev
@@ -20,11 +22,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP_RUN): pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,tensorrt-rtx]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,encoder,tensorrt-rtx]'
 	@touch $@
 
 $(STAMP_DEV): $(STAMP_RUN)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,tensorrt-rtx,finetune,test]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,encoder,tensorrt-rtx,finetune,test]'
 	@touch $@
 
 env: $(STAMP_DEV)  ## make the environment with everything in it
@@ -32,6 +34,8 @@ env: $(STAMP_DEV)  ## make the environment with everything in it
 build: $(STAMP_RUN)  ## build and publish the sample shop's engines (cached)
 	$(BIN)/python -m build_engines run $(RECIPE)
 	$(BIN)/python -m build_engines run $(COPY_RECIPE)
+	$(BIN)/python -m build_engines run $(SUPPORT_RECIPE)
+	$(BIN)/python -m server.knowledge sync $(PAGES) --source sample-pages --knowledge model_repository/knowledge.db --encoder sample-support
 
 serve: build     ## build what is missing, then serve HTTP 8000, gRPC 8001, metrics 8002
 	exec $(BIN)/python -m server --model $(MODEL)

@@ -69,6 +69,11 @@ def main() -> int:
 
         _say("text engine through its server, as other engines were measured")
         results["text_peers"] = text_peers.measure(args.out / "text")
+    if args.intents:
+        from bench import intents
+
+        _say("intents on public sets: training, FP32 and INT8 (half an hour on 2 cores)")
+        results["intents"] = intents.measure_sets(args.intents, args.out / "intents")
     if set(wanted) - ALONE:
         for precision, model in MODELS.items():
             _build(args.repository, precision, model)
@@ -121,6 +126,11 @@ def _arguments() -> argparse.Namespace:
         "--beauty",
         type=Path,
         help="folder with Beauty.txt and Beauty_item2attributes.json: build and judge it as well",
+    )
+    parser.add_argument(
+        "--intents",
+        type=Path,
+        help="folder with banking77/ and bitext/: learn and judge their intents as well",
     )
     return parser.parse_args()
 

@@ -30,6 +30,7 @@ def markdown(results: Json) -> str:
         ("overload", _overload),
         ("grpc", _grpc),
         ("metrics", _metrics),
+        ("intents", _intents),
     ):
         if name in results:
             parts.append(write(results[name]))
@@ -54,6 +55,12 @@ def _quality(reports: Json) -> str:
         out.append(f"### Quality, {model} (protocol A)\n\n" + _table(["model", "users", *names], whole))
         out.append(_table(["model", "slice", "users", *names[:2]], parts))
     return "\n\n".join(out)
+
+
+def _intents(sets: list[Json]) -> str:
+    from bench.intents import markdown as intents_table
+
+    return "### Intents, public sets (test file looked at once)\n\n" + intents_table(sets).rstrip()
 
 
 def _engine(rows: list[Json]) -> str:

@@ -8,21 +8,28 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from build_engines.data.errors import DataError
 from build_engines.errors import BuildError
 from build_engines.progress import Bars, PlainLines, Progress
 from server.artifacts.errors import ArtifactError
 
+if TYPE_CHECKING:  # listing versions must not wait for them
+    from build_engines.workspace import Workspace
+    from server.artifacts.releases import Releases
+
 DEMO_FOLDER = Path(__file__).parent / "demo_models" / "demo-copy"
 EXIT_DATA, EXIT_ARTIFACT, EXIT_INTERRUPTED = 3, 5, 130
 
 _DESCRIPTION = """\
-Turn a shop's click log into a compressed, proven recommender engine that the server can serve, or a checkpoint of a
-language model (and a shop's own copy) into a text engine.
+Turn a shop's click log into a compressed, proven recommender engine that the server can serve, a checkpoint of a language
+model (and a shop's own copy) into a text engine, or a sentence encoder (and a shop's own questions) into the encoder of
+customer service.
 
   load -> train -> quantize -> export -> compile -> verify -> publish       a recommender
   text-load -> finetune -> package -> text-verify -> publish                a text model (kind = "text")
+  encoder-load -> intents -> encoder-package -> encoder-verify -> publish   a sentence encoder (kind = "encoder")
 
 Each stage's result is kept in the workspace and reused as long as nothing that it depends on has changed; a
 run that was stopped or killed goes on where it was. Nothing is published that does not pass the gate
@@ -54,6 +61,17 @@ a text model (my_copy.toml); without [finetune] the checkpoint is served as it i
   pairs = "copy.jsonl"        # {"product": {...}, "channel": "email", "language": "en", "copy": {...}}
   [finetune]
   method = "lora"
+
+a sentence encoder with the shop's intents (my_support.toml):
+  kind = "encoder"
+  [model]
+  name = "my-support"
+  [checkpoint]
+  folder = "all-MiniLM-L6-v2" # config.json, safetensors, tokenizer.json; or package and sha256; or hub, revision and sha256
+  [texts]
+  file = "messages.txt"       # a text a line: what shoppers write
+  [intents]
+  examples = "intents.csv"    # columns text,intent
 
 exit codes:
   0 done   1 could not be done   2 wrong recipe or command line   3 the data cannot be used
@@ -176,9 +194,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    from build_engines.stage_names import STAGES, TEXT_STAGES
+    from build_engines.stage_names import ENCODER_STAGES, STAGES, TEXT_STAGES
 
-    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES)))
+    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES, *ENCODER_STAGES)))
     command = commands.add_parser(
         "run",
         parents=parents,
@@ -199,14 +217,15 @@ def _add_run(
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from build_engines.pipeline import build
     from build_engines.recipe import load_recipe
+    from build_engines.recipe_kind import recipe_kind
     from build_engines.stage_names import STAGES
     from build_engines.steps import Redo
-    from build_engines.text.recipe import is_text_recipe
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases
 
-    if is_text_recipe(arguments.recipe):
-        return _run_text(arguments, progress)
+    kind = recipe_kind(arguments.recipe)
+    if kind != "recommender":
+        return _run_text(arguments, progress) if kind == "text" else _run_encoder(arguments, progress)
     recipe = load_recipe(arguments.recipe, arguments.set)
     redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
     workspace = Workspace(root=arguments.workspace, progress=progress)
@@ -215,21 +234,42 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _run_text(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.errors import RecipeError
     from build_engines.stage_names import TEXT_STAGES
     from build_engines.text.line import build
     from build_engines.text.recipe import load_text_recipe
+
+    recipe = load_text_recipe(arguments.recipe, arguments.set)
+    first = _first_stage(arguments, TEXT_STAGES, "a text model")
+    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    return 0
+
+
+def _run_encoder(arguments: argparse.Namespace, progress: Progress) -> int:
+    from build_engines.encoder.line import build
+    from build_engines.encoder.recipe import load_encoder_recipe
+    from build_engines.stage_names import ENCODER_STAGES
+
+    recipe = load_encoder_recipe(arguments.recipe, arguments.set)
+    first = _first_stage(arguments, ENCODER_STAGES, "an encoder")
+    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    return 0
+
+
+def _first_stage(arguments: argparse.Namespace, stages: Sequence[str], what: str) -> str | None:
+    from build_engines.errors import RecipeError
+
+    first: str | None = stages[0] if arguments.force else arguments.first
+    if first is not None and first not in stages:
+        raise RecipeError(f"--from {first}: no stage of {what}; stages are {', '.join(stages)}")
+    return first
+
+
+def _places(arguments: argparse.Namespace, progress: Progress, keep: int) -> tuple[Workspace, Releases]:
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases
 
-    recipe = load_text_recipe(arguments.recipe, arguments.set)
-    first = TEXT_STAGES[0] if arguments.force else arguments.first
-    if first is not None and first not in TEXT_STAGES:
-        raise RecipeError(f"--from {first}: no stage of a text model; stages are {', '.join(TEXT_STAGES)}")
     workspace = Workspace(root=arguments.workspace, progress=progress)
-    releases = Releases(repository=arguments.repository, keep=recipe.publish.keep)
-    build(recipe, workspace, releases, first=first)
-    return 0
+    return workspace, Releases(repository=arguments.repository, keep=keep)
 
 
 def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
@@ -249,18 +289,24 @@ def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
 
 def _status(arguments: argparse.Namespace, progress: Progress) -> int:
     from build_engines import pipeline
+    from build_engines.encoder import line as encoder_line
+    from build_engines.encoder.recipe import load_encoder_recipe
     from build_engines.recipe import load_recipe
-    from build_engines.text import line
-    from build_engines.text.recipe import is_text_recipe, load_text_recipe
+    from build_engines.recipe_kind import recipe_kind
+    from build_engines.text import line as text_line
+    from build_engines.text.recipe import load_text_recipe
     from build_engines.workspace import Workspace
 
     workspace = Workspace(root=arguments.workspace, progress=progress)
-    if is_text_recipe(arguments.recipe):
-        rows = line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
+    kind = recipe_kind(arguments.recipe)
+    if kind == "text":
+        rows = text_line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
+    elif kind == "encoder":
+        rows = encoder_line.status(load_encoder_recipe(arguments.recipe, arguments.set), workspace)
     else:
         rows = pipeline.status(load_recipe(arguments.recipe, arguments.set), workspace)
     for stage, state in rows:
-        print(f"{stage:<11} {state}")
+        print(f"{stage:<15} {state}")
     return 0
 
 
@@ -289,6 +335,10 @@ def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
         from build_engines.text.publish import replay_text
 
         replay_text(opened)
+    elif opened.manifest.task == "sentence_encoding":
+        from build_engines.encoder.publish import replay_encoder
+
+        replay_encoder(opened)
     else:
         replay(opened)
     files = opened.manifest.files

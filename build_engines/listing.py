@@ -19,6 +19,7 @@ _HEAD = (
     "recall@10",
     "ndcg@10",
     "perplexity",
+    "cosine",
     "targets",
     "",
 )
@@ -67,6 +68,7 @@ def _row(manifest: Manifest, version: str, mark: str) -> tuple[str, ...]:
         f"{figures['recall@10']:.4f}" if "recall@10" in figures else "",
         f"{figures['ndcg@10']:.4f}" if "ndcg@10" in figures else "",
         f"{figures['perplexity']:.3f}" if "perplexity" in figures else "",
+        f"{figures['cosine_fp32']:.4f}" if "cosine_fp32" in figures else "",
         ",".join(targets),
         remarks,
     )

@@ -18,6 +18,7 @@ from onnx_ir import tape
 
 OPSET = 24
 IR_VERSION = 11
+ZERO = np.int8(0)  # code of 0 where nothing else is asked for
 
 _DTYPES: dict[str, ir.DataType] = {
     "float32": ir.DataType.FLOAT,
@@ -82,10 +83,11 @@ class OnnxWriter:
         """A node with several outputs."""
         return self._tape.op_multi_out(kind, list(inputs), attributes or None, num_outputs=outputs)
 
-    def quantize_dequantize(self, x: ir.Value, scale: float) -> ir.Value:
-        """Activation Q/DQ: per tensor, symmetric, s8, zero point 0."""
-        scale_value, zero = self.constant(np.float32(scale)), self.constant(np.int8(0))
-        return self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale_value, zero), scale_value, zero)
+    def quantize_dequantize(self, x: ir.Value, scale: float, zero: np.int8 | np.uint8 = ZERO) -> ir.Value:
+        """Activation Q/DQ: per tensor; symmetric s8 with zero point 0, or what is asked for."""
+        scale_value, zero_value = self.constant(np.float32(scale)), self.constant(zero)
+        codes = self.op("QuantizeLinear", x, scale_value, zero_value)
+        return self.op("DequantizeLinear", codes, scale_value, zero_value)
 
     def model(
         self, outputs: Mapping[str, tuple[ir.Value, str, Sequence[int | str]]], *, direct: bool = False

@@ -10,17 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from build_engines.fingerprint import digest_of
-from build_engines.hardware import code_version, packages
 from build_engines.recipe import Recipe
+from build_engines.release import build_digest, place, provenance_of
 from build_engines.report import REPORT_HTML, REPORT_JSON, make_report, report_json
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
 from build_engines.version_files import draft_manifest, link_folder, with_files
-from server.artifacts.errors import ArtifactError
-from server.artifacts.manifest import MANIFEST_FILE, Manifest, Provenance
+from server.artifacts.manifest import MANIFEST_FILE, Provenance
 from server.artifacts.releases import Releases
-from server.artifacts.repository import OpenedVersion, current_version, open_version, read_manifest, versions
+from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
 from server.pipelines.loading import load_model
 
@@ -41,16 +39,18 @@ def publish(
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
     """
     model = recipe.model.name
-    build = digest_of([verified.content, model])[:24]
-    found = None if again else published_before(releases.repository, model, build)
-    if found is None:
-        staging = scratch / "version"
-        _assemble(staging, verified, recipe, build)
-        opened = releases.publish(staging, model, check=replay, activate=recipe.publish.activate)
-    else:
-        opened = open_version(found)
-    current = is_current(releases.repository, opened)
-    return Published(verified=verified, opened=opened, new=found is None, current=current)
+    build = build_digest(verified.content, model)
+    placed = place(
+        releases,
+        model,
+        build,
+        lambda staging: _assemble(staging, verified, recipe, build),
+        replay,
+        scratch=scratch,
+        activate=recipe.publish.activate,
+        again=again,
+    )
+    return Published(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)
 
 
 def replay(opened: OpenedVersion) -> None:
@@ -113,34 +113,11 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     seeds = {**trained.record.seeds, "gate": recipe.gate.seed, "calibration": recipe.quantize.seed}
     if recipe.data.sample_shop is not None:
         seeds["sample_shop"] = recipe.data.sample_shop.seed
-    return Provenance(
-        recipe=recipe.text,
-        recipe_sha256=recipe.sha256,
-        build=build,
+    return provenance_of(
+        recipe,
+        build,
+        states,
         data=trained.loaded.record.sources,
-        code_version=code_version(),
-        packages=packages(),
         hardware=verified.record.hardware,
         seeds=seeds,
-        durations_s={state.output.stage: state.output.seconds for state in states},
     )
-
-
-def published_before(repository: Path, model: str, build: str) -> Path | None:
-    """The version that this build became, or None."""
-    for version in reversed(versions(repository, model)):
-        try:
-            manifest: Manifest = read_manifest(repository / model / version)
-        except ArtifactError:
-            continue
-        if manifest.provenance.build == build:
-            return repository / model / version
-    return None
-
-
-def is_current(repository: Path, opened: OpenedVersion) -> bool:
-    """Whether it is the version that serves."""
-    try:
-        return current_version(repository, opened.manifest.model) == opened.manifest.version
-    except ArtifactError:
-        return False

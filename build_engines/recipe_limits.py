@@ -14,6 +14,15 @@ from dataclasses import dataclass
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.data.splits import SplitRule
+from build_engines.encoder.recipe_parts import (
+    EncoderGatePart,
+    FormPart,
+    PackageEncoderPart,
+    TextsPart,
+)
+from build_engines.intents.linear_parts import LinearConfig
+from build_engines.intents.recipe_parts import IntentsPart, IntentTuning, SampleIntentsPart, ThresholdPart
+from build_engines.intents.split import SplitShares
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
 from build_engines.recipe_parts import (
@@ -208,4 +217,52 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "samples": Limit(0, 1000),
         "seed": SEED,
     },
+    FormPart: {"max_tokens": Limit(3, TOKENS), "dim": Limit(1, 65_536), "dims": Limit(1, 65_536)},
+    TextsPart: {
+        "gate_share": SHARE,
+        "max_calibration_texts": PAIRS,
+        "max_gate_texts": PAIRS,
+        "seed": SEED,
+    },
+    PackageEncoderPart: {
+        "targets": Filled(),
+        "max_batch": BATCH,
+        "max_batch_tokens": Limit(3, TOKENS),
+    },
+    EncoderGatePart: {
+        "min_cosine": SHARE,
+        "max_recall_loss": SHARE,
+        "max_intent_loss_points": Limit(0.0, 100.0),
+        "batch_sizes": BATCH,
+        "tokens": Limit(1, TOKENS),
+        "min_speedup": MORE_THAN_NONE,
+        "rounds": ROUNDS,
+        "reference_texts": PAIRS,
+        "max_reference_error": MORE_THAN_NONE,
+        "seed": SEED,
+    },
+    IntentsPart: {"max_tokens": Limit(3, TOKENS), "suspect_weight": SHARE},
+    SplitShares: {"validation_share": PART, "test_share": PART, "seed": SEED},
+    LinearConfig: {
+        "l2": Limit(0.0, 1e3, above=True),
+        "balance": SHARE,
+        "outside_weight": Limit(0.0, 1e3),
+    },
+    IntentTuning: {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "learning_rate": RATE,
+        "layer_decay": FACTOR,
+        "head_factor": Limit(0.0, 1e3, above=True),
+        "weight_decay": DECAY,
+        "warmup_share": PART,
+        "clip_norm": MORE_THAN_NONE,
+        "label_smoothing": PART,
+        "average": PART,
+        "patience": EPOCHS,
+        "checkpoint_every": COUNT,
+        "seed": SEED,
+    },
+    ThresholdPart: {"max_out_answered": SHARE, "max_wrong": SHARE, "min_coverage": SHARE},
+    SampleIntentsPart: {"per_intent": PAIRS, "languages": Filled(), "seed": SEED},
 }

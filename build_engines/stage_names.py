@@ -2,3 +2,4 @@
 
 STAGES = ("load", "train", "quantize", "export", "compile", "verify", "publish")
 TEXT_STAGES = ("text-load", "finetune", "package", "text-verify", "publish")
+ENCODER_STAGES = ("encoder-load", "intents", "encoder-package", "encoder-verify", "publish")

@@ -125,15 +125,26 @@ def _welcome(app: Any) -> str:
 
 
 def _described(info: Any) -> str:
-    context = info.limits.get("max_context", 0)
-    size = f"{info.items:,} items" if info.items else f"texts of up to {context:,} tokens"
+    from server.encoder_domain import ENCODER_TASK
+
+    longest = info.limits.get("max_context") or info.limits.get("max_tokens") or 0
+    if not info.version:
+        return f"{info.name}: sentence encoder, being loaded"
+    if info.task == ENCODER_TASK:
+        size = f"vectors of {info.limits['dim']} of texts of up to {longest:,} tokens"
+    else:
+        size = f"{info.items:,} items" if info.items else f"texts of up to {longest:,} tokens"
     return f"{info.name} version {info.version}: {size}, {info.engine}, {info.precision}"
 
 
 def _examples(app: Any) -> Iterator[tuple[str, str]]:
+    from server.encoder_domain import ENCODER_TASK
+
     for info in app.service.models():
         if info.items:
             yield "/v1/recommendations", json.dumps({"history": list(info.sample_ids[:2]), "k": 5})
+        elif info.task == ENCODER_TASK:
+            yield "/v1/embeddings", json.dumps({"input": "Where is my order?"})
         else:
             message = {"role": "user", "content": "A mug of white porcelain, 350 ml."}
             yield (

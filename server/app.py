@@ -15,34 +15,39 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from server import published
 from server.batching.admission import Admission
 from server.byte_budget import ByteBudget
+from server.encoder_domain import ENCODER_TASK
+from server.gauges import measure_server
 from server.grpc_api.later import CopyCalls, LaterProductCopy
+from server.grpc_api.later_support import LaterCustomerService, SupportCalls
 from server.grpc_api.server import GrpcServer
 from server.grpc_api.servicer import methods
 from server.heartbeat import Heartbeat
 from server.http_api.connections import Connections
-from server.http_api.recommend import BatchEndpoint, RecommendEndpoint
+from server.http_api.recommend import BatchEndpoint, Endpoint, RecommendEndpoint
 from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
 from server.logs import AccessLog
-from server.published import LiveModel, OpenModel, open_copy_rules, open_published, open_published_text
 from server.request_limits import RequestLimits
 from server.service import Service
 from server.settings import Settings
 from server.telemetry import Telemetry, server_version
-from server.telemetry_interface import EngineState, NullTelemetry
+from server.telemetry_interface import NullTelemetry
 from server.telemetry_server import MetricsServer
 
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
+    from server.encoder_side import EncoderSide, OpenEncoder
+    from server.knowledge_side import KnowledgeSide
+    from server.support_side import SupportSide
     from server.text_side import OpenText, TextSide
 
 log = logging.getLogger("vitrine.app")
@@ -61,7 +66,10 @@ class Application:
     Attributes:
         service: the product.
         text: the text half; None where no text model is served.
+        encoder: the encoder with its endpoint; None where none is served. Its ``encoder`` is for the other products.
         copy: product copy; None where it is off, and until it is loaded.
+        knowledge: the shop's pages; None where there are none, and until they are opened.
+        support: customer service; None where it is off, and until it is loaded.
         http_port: where HTTP listens, once started.
         grpc_port: where gRPC listens, once started; None when it is off.
         metrics_port: where metrics are, once started.
@@ -70,9 +78,10 @@ class Application:
     def __init__(
         self,
         settings: Settings,
-        open_model: OpenModel = open_published,
-        open_text: OpenText = open_published_text,
-        open_rules: OpenCopyRules = open_copy_rules,
+        open_model: published.OpenModel = published.open_published,
+        open_text: OpenText = published.open_published_text,
+        open_rules: OpenCopyRules = published.open_copy_rules,
+        open_encoder: OpenEncoder = published.open_published_encoder,
     ) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
@@ -80,6 +89,7 @@ class Application:
         access = AccessLog(settings.access_log)
         self._keys = Keys(settings.api_keys)
         self.text = self._open_text(open_text, access)
+        self.encoder = self._open_encoder(open_encoder, access)
         self.model = self._open_recommender(open_model)
         info = self.model.info()
         self.admission = Admission(
@@ -98,6 +108,8 @@ class Application:
         self.service = Service(self.model, self.admission, limits, self.telemetry, fallback=settings.fallback)
         if self.text is not None:
             self.service.companions.append(self.text.service)
+        if self.encoder is not None:
+            self.service.companions.append(self.encoder.service)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
@@ -111,11 +123,14 @@ class Application:
         self._access = access
         self._open_rules = open_rules
         self.copy: CopySide | None = None
+        self.knowledge: KnowledgeSide | None = None
+        self.support: SupportSide | None = None
         if settings.copy_style is not None:  # a mistake in it must stop the start
             self._open_copy()
-        self._endpoints = (
+        self._endpoints: tuple[Endpoint, ...] = (
             RecommendEndpoint(self.service, self._keys, access),
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
+            *(() if self.encoder is None else self.encoder.endpoints),
         )
         self._site = Site(self.service, self.heartbeat, self._keys, self._load_routes)
         self._http = HttpServer(
@@ -155,16 +170,26 @@ class Application:
         await self.model.start()
         if self.text is not None:
             await self.text.start()
+        if self.encoder is not None and self.text is None and not self.model.info().name:
+            await self.encoder.load()  # nothing else is served
         await self._http.start(tls)
         self.http_port = self._http.port
         if settings.grpc:
             await self._start_grpc(tls)
+        if self.encoder is not None:
+            self.encoder.start()
         self._tasks.append(asyncio.create_task(self._watch_health(), name="watch health"))
         self._tune()
 
     async def warm(self) -> None:
         """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
         await self._site.begin_loading()
+        if self.encoder is not None:
+            await self.encoder.loaded()
+        if self.knowledge is not None:
+            await self.knowledge.start()
+        if self.support is not None:
+            await self.support.start()
         if self.copy is not None:
             await self.copy.start()
         gc.freeze()
@@ -199,12 +224,19 @@ class Application:
 
     async def _stop_texts(self, drain_s: float) -> None:
         began_s = time.monotonic()
-        ends = [self.copy.stop(drain_s)] if self.copy is not None else []
+        if self.knowledge is not None:
+            self.knowledge.refuse()
+        ends = [side.stop(drain_s) for side in (self.copy, self.support) if side is not None]
         if self.text is not None:
             ends.append(self.text.drain(drain_s))
+        if self.encoder is not None:
+            ends.append(self.encoder.drain(drain_s))
         await asyncio.gather(*ends)  # at the same time, and both before the engine that they write with
-        if self.text is not None:
-            await self.text.close(max(0.0, drain_s - (time.monotonic() - began_s)))
+        if self.knowledge is not None:
+            await self.knowledge.stop()
+        left_s = max(0.0, drain_s - (time.monotonic() - began_s))
+        engines = [side.close(left_s) for side in (self.text, self.encoder) if side is not None]
+        await asyncio.gather(*engines)
 
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
@@ -220,7 +252,10 @@ class Application:
             read_timeout_s=settings.read_timeout_s,
             write_timeout_s=settings.write_timeout_s,
             tls=tls,
-            others=(LaterProductCopy(self._copy_calls),) if settings.copy else (),
+            others=(
+                *((LaterProductCopy(self._copy_calls),) if settings.copy else ()),
+                *((LaterCustomerService(self._support_calls),) if settings.support else ()),
+            ),
         )
         await self._grpc.start()
         self.grpc_port = self._grpc.port
@@ -238,44 +273,14 @@ class Application:
             await asyncio.sleep(HEALTH_EVERY_S)
 
     def _measure(self) -> None:
-        telemetry = self.telemetry
-        telemetry.engines(self._engine_states)
-        telemetry.gauge(
-            "vitrine_in_flight", "Requests admitted and not yet answered.", lambda: self.admission.in_flight
-        )
-        telemetry.gauge("vitrine_permits", "Requests that may be in flight.", lambda: self.admission.open)
-        telemetry.gauge("vitrine_http_connections", "Open HTTP connections.", lambda: len(self.connections))
-        telemetry.gauge(
-            "vitrine_grpc_connections", "Open gRPC connections.", lambda: len(self._grpc) if self._grpc else 0
-        )
-        telemetry.gauge(
-            "vitrine_arriving_bytes", "Bytes of requests not yet whole.", lambda: self._budget.used_bytes
-        )
-        telemetry.counter(
-            "vitrine_reload_failures",
-            "Published versions that were not taken up; the one before goes on serving.",
-            "reason",
-            self._reload_failures,
-        )
-
-    def _reload_failures(self) -> dict[str, int]:
-        total = dict(self.model.reload_failures)
-        for reason, count in self.text.model.reload_failures.items() if self.text is not None else ():
-            total[reason] = total.get(reason, 0) + count
-        return total
-
-    def _engine_states(self) -> Iterable[EngineState]:
-        if self.text is not None:
-            yield from self.text.states()
-        info = self.model.info()
-        if not info.name:
-            return
-        yield EngineState(
-            model=info.name,
-            version=info.version,
-            engine=info.engine,
-            precision=info.precision,
-            last_progress_s=self.model.health().last_progress_s,
+        measure_server(
+            self.telemetry,
+            self.model,
+            [side for side in (self.text, self.encoder) if side is not None],
+            admission=self.admission,
+            connections=self.connections,
+            grpc_connections=lambda: len(self._grpc) if self._grpc else 0,
+            budget=self._budget,
         )
 
     def _load_routes(self) -> Asgi:
@@ -284,6 +289,13 @@ class Application:
         settings = self.settings
         if settings.copy and self.copy is None:
             self._open_copy()
+        if self.knowledge is None:
+            from server.knowledge_side import open_knowledge
+
+            encoder = None if self.encoder is None else self.encoder.encoder
+            self.knowledge = open_knowledge(settings, encoder, self.telemetry, self._access, self._keys)
+        if settings.support and self.support is None:
+            self._open_support()
         limits = {
             "max_history_ids": settings.max_history,
             "max_candidates": settings.max_candidates,
@@ -292,6 +304,7 @@ class Application:
             "max_body_bytes": settings.max_body_bytes,
             "max_deadline_ms": int(settings.max_deadline_ms),
         }
+        sides = [side for side in (self.copy, self.support, self.knowledge) if side is not None]
         return build(
             self.service,
             self._endpoints,
@@ -300,7 +313,9 @@ class Application:
             version=server_version(),
             keys_required=self._keys.required,
             text=(self.text.endpoints, self.text.limits) if self.text is not None else ((), {}),
-            more=() if self.copy is None else self.copy.endpoints,
+            more=[endpoint for side in sides for endpoint in side.endpoints],
+            documents=[side.describe() for side in (*sides, self.encoder) if side is not None],
+            task_limits={} if self.encoder is None else {ENCODER_TASK: self.encoder.limits},
         )
 
     def _open_text(self, open_text: OpenText, access: AccessLog) -> TextSide | None:
@@ -311,10 +326,39 @@ class Application:
 
         return TextSide(self.settings, model, self.telemetry, access, self._keys)
 
+    def _open_encoder(self, open_encoder: OpenEncoder, access: AccessLog) -> EncoderSide | None:
+        encoder = open_encoder(self.settings, self.telemetry)
+        if encoder is None:
+            return None
+        from server.encoder_side import EncoderSide
+
+        return EncoderSide(self.settings, encoder, self.telemetry, access, self._keys)
+
     async def _copy_calls(self) -> CopyCalls:
         await asyncio.shield(self._site.begin_loading())
         assert self.copy is not None, "it is not off, and loaded now"
         return self.copy.calls
+
+    async def _support_calls(self) -> SupportCalls:
+        await asyncio.shield(self._site.begin_loading())
+        assert self.support is not None, "it is not off, and loaded now"
+        return self.support.calls
+
+    def _open_support(self) -> None:
+        from server.pipelines.customer_service.hearing import open_hearing
+        from server.support_side import SupportSide
+
+        self.support = SupportSide(
+            self.settings,
+            None if self.encoder is None else self.encoder.encoder,
+            None if self.knowledge is None else self.knowledge.search,
+            None if self.text is None else self.text.model,
+            open_hearing(),
+            self.telemetry,
+            self._access,
+            self._keys,
+            pages=None if self.knowledge is None or self.encoder is None else self.knowledge.pages,
+        )
 
     def _open_copy(self) -> None:
         from server.copy_side import CopySide
@@ -332,13 +376,13 @@ class Application:
             busy=lambda: any(admission.in_flight for admission in admissions),
         )
 
-    def _open_recommender(self, open_model: OpenModel) -> LiveModel:
+    def _open_recommender(self, open_model: published.OpenModel) -> published.LiveModel:
         from server.pipelines.no_recommender import NoRecommender, NothingPublished
 
         try:
             return open_model(self.settings, self.telemetry.batcher)
         except NothingPublished:
-            if self.text is None:
+            if self.text is None and self.encoder is None:
                 raise
             return NoRecommender()
 

@@ -8,6 +8,7 @@ Units: seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from server.batching.admission import Admission
 from server.bulk.jobs import CopyJobs
@@ -26,6 +27,9 @@ from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
 from server.text_generator import TextGenerator
+
+if TYPE_CHECKING:
+    from server.http_api.openapi import Describe
 
 OpenCopyRules = Callable[[Settings], tuple[CopyRules, CopyTemplates]]
 LAST_WORDS_S = 1.0  # what the writers of ended streams get to send their error event
@@ -103,6 +107,12 @@ class CopySide:
             "Memory that cached copy takes.",
             lambda: self.service.cache.bytes_held,
         )
+
+    def describe(self) -> Describe:
+        """What adds the product to the OpenAPI document."""
+        from server.http_api.product_copy.document import add_copy
+
+        return add_copy
 
     async def start(self) -> None:
         """Go on with the jobs that are there."""

@@ -12,6 +12,7 @@ from server.settings import Settings
 from server.telemetry_interface import BatchRecorder, NullTelemetry
 
 if TYPE_CHECKING:
+    from server.pipelines.live_encoder import LiveEncoder
     from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
     from server.text_side import LiveTextModel
 
@@ -85,6 +86,24 @@ def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTex
     from server.pipelines.live_text import open_live_text
 
     return open_live_text(settings, name, telemetry, threads=settings.text_threads or usable_cores())
+
+
+def open_published_encoder(settings: Settings, telemetry: NullTelemetry) -> LiveEncoder | None:
+    """The encoder that the settings name, or the first that is published, not loaded yet; None where there is none.
+
+    Raises:
+        ArtifactError: it is not there, or damaged; a sentence says what to do.
+    """
+    if not settings.encoder:
+        return None
+    from server.pipelines.encoder_names import encoder_name
+
+    name = encoder_name(settings.repository, settings.encoder_model)
+    if name is None:
+        return None
+    from server.pipelines.live_encoder import open_live_encoder
+
+    return open_live_encoder(settings, name, telemetry)
 
 
 def open_copy_rules(settings: Settings) -> tuple[CopyRules, CopyTemplates]:

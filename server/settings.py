@@ -137,6 +137,27 @@ class Settings:
         0.0, "ask a second time where no token came within this; 0: never", low=0, high=600_000
     )
 
+    encoder: bool = _setting(True, "serve embeddings, where the repository holds a sentence encoder")
+    encoder_model: str = _setting("", "encoder to serve; empty: the first one in the repository, if any")
+    encoder_threads: int = _setting(1, "threads of the encoder", low=1, high=1024)
+    encoder_batch_tokens: int = _setting(
+        0, "tokens of a batch of texts, padding included; 0: by what a batch costs here", low=0, high=1 << 20
+    )
+    encoder_max_inputs: int = _setting(2048, "texts of one embeddings request", low=1, high=65536)
+    encoder_max_in_flight: int = _setting(256, "embeddings requests admitted at once", low=1, high=65536)
+    encoder_max_wait_ms: float = _setting(
+        2_000.0,
+        "a request whose texts would wait longer for the encoder is refused with 429",
+        low=1,
+        high=600_000,
+    )
+    encoder_default_deadline_ms: float = _setting(
+        30_000.0, "deadline of an embeddings request that names none", low=1, high=3_600_000
+    )
+    encoder_max_deadline_ms: float = _setting(
+        120_000.0, "longer deadlines of embeddings requests are taken as this", low=1, high=3_600_000
+    )
+
     copy: bool = _setting(True, "serve product copy, by the text model or by templates")
     copy_style: Path | None = _setting(None, "TOML file with the shop's own rules for product copy")
     copy_max_in_flight: int = _setting(64, "product copy requests admitted at once", low=1, high=65536)
@@ -152,6 +173,43 @@ class Settings:
     copy_jobs_kept: int = _setting(64, "bulk jobs that are kept, ended ones included", low=1, high=4096)
     copy_jobs_at_once: int = _setting(4, "products of a bulk job on their way at once", low=1, high=256)
     copy_jobs_max_body_bytes: int = _setting(64 << 20, "largest body of a bulk job", low=1024, high=1 << 34)
+
+    knowledge: Path | None = _setting(
+        None,
+        "knowledge file with the shop's pages; made where it is not there; none: knowledge.db in the repository, if any",
+    )
+    knowledge_max_document_bytes: int = _setting(
+        4 << 20, "largest text of a document of the knowledge base", low=1024, high=64 << 20
+    )
+    support: bool = _setting(True, "serve customer service, by the pages, the order, or a person")
+    support_max_in_flight: int = _setting(
+        128, "questions to customer service admitted at once", low=1, high=65536
+    )
+    support_default_deadline_ms: float = _setting(
+        5_000.0, "deadline of an answer to a shopper where none is named", low=1, high=3_600_000
+    )
+    support_answer_threshold: float = _setting(
+        0.68, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
+    )
+    support_words_threshold: float = _setting(
+        0.7, "the same while the encoder is away and words alone find passages", low=0, high=1
+    )
+    support_intent_threshold: float = _setting(
+        -1.0, "least probability of an intent, else out of scope; below 0: the model's own", low=-1, high=1
+    )
+    support_times_asked: int = _setting(
+        2, "a question asked so often in one conversation goes to a person", low=2, high=100
+    )
+    support_person_intents: tuple[str, ...] = _setting(
+        ("talk_to_person",), "labels of the classifier that mean a person is asked for, separated by commas"
+    )
+    support_quotes: int = _setting(
+        2, "passages quoted in one answer: the best, and those that may be as good", low=1, high=5
+    )
+    support_quote_chars: int = _setting(480, "longest quote of an answer", low=40, high=20_000)
+    support_generate: bool = _setting(
+        False, "let the text model phrase answers from the pages where a request does not say"
+    )
 
     max_connections: int = _setting(
         8192, "open HTTP connections; more are answered 503", low=1, high=1_000_000
@@ -196,6 +254,11 @@ class Settings:
             raise ValueError(
                 f"{PREFIX}TEXT_DEFAULT_DEADLINE_MS is {self.text_default_deadline_ms:g}, "
                 f"more than {PREFIX}TEXT_MAX_DEADLINE_MS {self.text_max_deadline_ms:g}"
+            )
+        if self.encoder_default_deadline_ms > self.encoder_max_deadline_ms:
+            raise ValueError(
+                f"{PREFIX}ENCODER_DEFAULT_DEADLINE_MS is {self.encoder_default_deadline_ms:g}, "
+                f"more than {PREFIX}ENCODER_MAX_DEADLINE_MS {self.encoder_max_deadline_ms:g}"
             )
         if (self.text_engine == "upstream") != bool(self.text_upstream_url):
             raise ValueError(

@@ -19,11 +19,14 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 
 from server.copy_telemetry import CopyRecorder
+from server.encoder_telemetry import EncoderRecorder
+from server.support_telemetry import SupportRecorder
 from server.telemetry_interface import BatchRecorder, EngineState, NullTelemetry
 from server.telemetry_series import Counters, Gauges, Histograms, Labels
 from server.text_telemetry import TextRecorder
 
 if TYPE_CHECKING:
+    from server.telemetry_encoder import EncoderSeries
     from server.telemetry_text import TextSeries
 
 # The objectives we set are between 2 ms and 1 s, so the steps there are a factor of at most 1.5 to 2 apart.
@@ -48,6 +51,7 @@ class Telemetry(NullTelemetry):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._families: list[Histograms | Counters | Gauges] = []
         self._text: TextSeries | None = None
+        self._encoder: EncoderSeries | None = None
         self.requests = self._histograms(
             "vitrine_request_duration_seconds",
             "Time from a request's arrival to its answer.",
@@ -158,11 +162,28 @@ class Telemetry(NullTelemetry):
             self._families += self._text.families()
         return SeriesTextRecorder(self._text, model)
 
+    def encoder(self, model: str) -> EncoderRecorder:
+        """The recorder of one sentence encoder; its series come with the first."""
+        from server.telemetry_encoder import EncoderSeries, SeriesEncoderRecorder
+
+        if self._encoder is None:
+            self._encoder = EncoderSeries()
+            self._families += self._encoder.families()
+        return SeriesEncoderRecorder(self._encoder, model, self.deadline_missed, self.cancelled)
+
     def copy(self) -> CopyRecorder:
         """The recorder of the copy product; its series come with it."""
         from server.telemetry_copy import CopySeries
 
         series = CopySeries()
+        self._families += series.families()
+        return series
+
+    def support(self) -> SupportRecorder:
+        """The recorder of customer service; its series come with it."""
+        from server.telemetry_support import SupportSeries
+
+        series = SupportSeries()
         self._families += series.families()
         return series
 

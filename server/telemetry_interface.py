@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from server.copy_telemetry import CopyRecorder, NullCopyRecorder
+from server.encoder_telemetry import EncoderRecorder, NullEncoderRecorder
+from server.support_telemetry import NullSupportRecorder, SupportRecorder
 from server.text_telemetry import NullTextRecorder, TextRecorder
 
 OK = "ok"  # the outcome of an answered request; every other outcome is the value of a ``Code``
@@ -87,9 +89,17 @@ class NullTelemetry:
         """The recorder of one text model."""
         return NullTextRecorder()
 
+    def encoder(self, model: str) -> EncoderRecorder:
+        """The recorder of one sentence encoder."""
+        return NullEncoderRecorder()
+
     def copy(self) -> CopyRecorder:
         """The recorder of the copy product."""
         return NullCopyRecorder()
+
+    def support(self) -> SupportRecorder:
+        """The recorder of customer service."""
+        return NullSupportRecorder()
 
     def engines(self, read: Callable[[], Iterable[EngineState]]) -> None:
         """Where to ask for the engines at each scrape."""

@@ -123,6 +123,11 @@ class TextSide:
         """Close the engine; whoever else writes with it has ``drain_s`` to end."""
         await self.model.close(drain_s)
 
+    @property
+    def reload_failures(self) -> dict[str, int]:
+        """New versions not taken up, by reason."""
+        return self.model.reload_failures
+
     def states(self) -> Iterable[EngineState]:
         """For the metrics."""
         info = self.model.info()

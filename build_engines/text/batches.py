@@ -17,18 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from build_engines.text.pairs import EncodedPair
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Batches of one epoch: indices of pairs."""
-
-    epoch: int
-    batches: tuple[tuple[int, ...], ...]
-
-    def __len__(self) -> int:
-        """Steps."""
-        return len(self.batches)
+from build_engines.tuning_loop import plan_epoch as plan_epoch  # also offered here: pairs are planned by it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,23 +26,6 @@ class Batch:
 
     ids_BT: npt.NDArray[np.int64]
     answer_BT: npt.NDArray[np.bool_]
-
-
-def plan_epoch(lengths: Sequence[int], *, seed: int, epoch: int, batch_tokens: int) -> Plan:
-    """Batches of like length in a random order, the same for the same seed and epoch.
-
-    The number of batches is the same in every epoch, so that a step's place in the whole is known.
-    """
-    order = np.random.default_rng([seed, epoch])
-    # Pairs of one length change places between epochs, borders of batches do not.
-    ranked = np.lexsort((order.permutation(len(lengths)), np.asarray(lengths)))
-    groups: list[list[int]] = []
-    for one in ranked.tolist():
-        if groups and lengths[one] * (len(groups[-1]) + 1) <= batch_tokens:
-            groups[-1].append(one)
-        else:
-            groups.append([one])
-    return Plan(epoch, tuple(tuple(groups[at]) for at in order.permutation(len(groups))))
 
 
 def padded(batch: Sequence[EncodedPair]) -> Batch:

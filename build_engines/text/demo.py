@@ -22,8 +22,9 @@ from build_engines.models.demo_lm import DemoSizes, new_model, save_demo
 from build_engines.progress import Progress
 from build_engines.text.pairs import EncodedPair, TextPair, encode_pairs
 from build_engines.text.tokenizer import END_OF_TEXT, PADDING, save_tokenizer, train_tokenizer
-from build_engines.text.tuning import LossPoint, TuningResult, tune
+from build_engines.text.tuning import tune
 from build_engines.text.tuning_parts import TuningConfig
+from build_engines.tuning_loop import LossPoint, TuningResult
 from server.pipelines.product_copy.prompt import PROMPT_VERSION, copy_prompt, copy_target
 
 HISTORY_FILE = "training.json"

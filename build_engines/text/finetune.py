@@ -22,8 +22,9 @@ from build_engines.text.checkpoint import CONFIG_FILE, TEXT_FILES
 from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.records import FinetuneRecord, LossRow
 from build_engines.text.states import TextLoaded
-from build_engines.text.tuning import LossPoint, TuningDiverged, heldout_loss, tune
+from build_engines.text.tuning import heldout_loss, tune
 from build_engines.text.tuning_parts import TuningConfig
+from build_engines.tuning_loop import LossPoint, TuningDiverged
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 CHECKPOINT = "finetune.pt"

@@ -21,7 +21,10 @@ from server.artifacts.releases import Releases
 
 _PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
 _CODEC = ("build_engines.data.errors", "server.encoding")
-_LEARNING = ("build_engines.text.finetune", "build_engines.text.tuning", "build_engines.text.batches")
+_LEARNING = (
+    *(f"build_engines.text.{name}" for name in ("finetune", "tuning", "batches")),
+    "build_engines.tuning_loop",
+)
 
 
 def _finetune(loaded: TextLoaded, part: TuningConfig | None, work: Work) -> FinetuneRecord:
@@ -79,6 +82,7 @@ PACKAGE: Stage[Tuned, PackageTextPart, PackageRecord, Packaged] = Stage(
         *_PAIRS,
         "build_engines.text.package",
         "build_engines.models.causal",
+        "build_engines.models.config_fields",
         "build_engines.onnx_writer",
         "build_engines.targets",
         "server.engines",

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from build_engines.fingerprint import digest_of
-from build_engines.hardware import code_version, packages
-from build_engines.publish import is_current, published_before
+from build_engines.hardware import packages
+from build_engines.release import build_digest, place, provenance_of
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.recipe import TextRecipe
 from build_engines.text.records import PackagedRecord
@@ -24,7 +23,7 @@ from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE, read_golden
 from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Cost, Manifest, Provenance, Target
 from server.artifacts.releases import Releases
-from server.artifacts.repository import OpenedVersion, open_version
+from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
 from server.pipelines.text_golden import replay_golden
 from server.text_domain import TEXT_TASK
@@ -43,16 +42,18 @@ def publish(
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden texts.
     """
     model = recipe.model.name
-    build = digest_of([verified.content, model, recipe.model.demonstration])[:24]
-    found = None if again else published_before(releases.repository, model, build)
-    if found is None:
-        staging = scratch / "version"
-        assemble(staging, verified, recipe, build)
-        opened = releases.publish(staging, model, check=replay_text, activate=recipe.publish.activate)
-    else:
-        opened = open_version(found)
-    current = is_current(releases.repository, opened)
-    return TextPublished(verified=verified, opened=opened, new=found is None, current=current)
+    build = build_digest(verified.content, model, recipe.model.demonstration)
+    placed = place(
+        releases,
+        model,
+        build,
+        lambda staging: assemble(staging, verified, recipe, build),
+        replay_text,
+        scratch=scratch,
+        activate=recipe.publish.activate,
+        again=again,
+    )
+    return TextPublished(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)
 
 
 def replay_text(opened: OpenedVersion) -> None:
@@ -144,14 +145,11 @@ def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Prove
     seeds = {**tuned.record.seeds, "split": recipe.split.seed, "gate": recipe.gate.seed}
     if recipe.data.sample_copy is not None:
         seeds["sample_copy"] = recipe.data.sample_copy.seed
-    return Provenance(
-        recipe=recipe.text,
-        recipe_sha256=recipe.sha256,
-        build=build,
+    return provenance_of(
+        recipe,
+        build,
+        states,
         data=tuned.loaded.record.sources,
-        code_version=code_version(),
-        packages=packages(),
         hardware=verified.record.hardware,
         seeds=seeds,
-        durations_s={state.output.stage: state.output.seconds for state in states},
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from build_engines.errors import RecipeError
 from build_engines.recipe import find_recipe
 from build_engines.recipe_parts import CompilePart, PublishPart
 from build_engines.recipe_toml import Origin, apply_sets, decode, parse_toml
@@ -76,21 +75,6 @@ class TextRecipe:
         plain = replace(self, package=replace(self.package, variant="fp32", awq=False))
         note = '\n# the compressed candidate was refused: package.variant = "fp32"\n'
         return _with_text(plain, self.text + note)
-
-
-def is_text_recipe(file: Path) -> bool:
-    """Whether a recipe file (or the name of a built-in one) is of a text model.
-
-    Raises:
-        RecipeError: it is missing, not TOML, or of a kind that is not known.
-    """
-    file = find_recipe(file)
-    kind = parse_toml(file)[0].get("kind")
-    if kind not in (None, "text"):
-        raise RecipeError(
-            f'{file}: kind is {kind!r}; write kind = "text" for a text model, and leave it out for others'
-        )
-    return kind == "text"
 
 
 def load_text_recipe(file: Path, sets: Sequence[str] = ()) -> TextRecipe:

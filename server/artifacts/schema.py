@@ -22,6 +22,7 @@ from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
 REQUIRED_LIMITS = {
     "recommendation": ("max_batch", "max_history", "max_k", "max_exclude"),
     "text_generation": ("max_context", "vocab_size", "max_chunk"),
+    "sentence_encoding": ("max_tokens", "vocab_size", "dim"),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -56,7 +56,7 @@ class DynamicBatcher(Generic[In, Out]):
         self._outcomes: Outcomes[In, Out] = Outcomes(name, clock, observer or NullBatchRecorder())
         self._runner, self._limits, self._cost = runner, limits, cost
         self._waiting: Waiting[In, Out] = Waiting()
-        self._lane: Lane[In, Out] = Lane(clock())
+        self._lane: Lane[Batch[In, Out]] = Lane(clock())
         self._refusal: str | None = f"{name} has not started"
         self._turning = False
         self._conditions = Conditions()

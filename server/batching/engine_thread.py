@@ -13,12 +13,46 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from server.batching.cost import CostModel
 from server.batching.policy import Reason
 from server.batching.runner import BatchRunner, In, Out
 from server.batching.waiting import Call
+
+
+class Work(Protocol):
+    """What the thread runs.
+
+    The thread writes ``started_s``, ``ended_s``, ``raw``, ``fault`` and ``skipped``; everything else is the event loop's.
+
+    Attributes:
+        predicted_s: how long it should take.
+        started_s, ended_s: on the thread's clock; the time of packing until then.
+        raw: what ``compute`` gave.
+        fault: what it raised.
+        skipped: nobody was waiting for it any more.
+    """
+
+    predicted_s: float
+    started_s: float
+    ended_s: float
+    raw: Any
+    fault: BaseException | None
+    skipped: bool
+
+    @property
+    def due_s(self) -> float:
+        """When it should end, once started."""
+        ...
+
+    def abandoned(self) -> bool:
+        """Whether every caller has left or been answered."""
+        ...
+
+    def compute(self) -> Any:
+        """Run it; blocks, and releases the interpreter meanwhile."""
+        ...
 
 
 class Batch(Generic[In, Out]):
@@ -76,6 +110,10 @@ class Batch(Generic[In, Out]):
         """Whether every caller has left or been answered."""
         return all(call.done() for call in self.calls)
 
+    def compute(self) -> Any:
+        """Run it."""
+        return self.runner.run(self.packed)
+
 
 class EngineThread:
     """Runs batches one after the other, and says so on the event loop.
@@ -96,7 +134,7 @@ class EngineThread:
         self._loop = loop
         self._finished = finished
         self._exited = exited
-        self._work: SimpleQueue[Batch[Any, Any] | None] = SimpleQueue()
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
         # A daemon: an engine that hangs for ever must not keep the process from exiting.
         self._thread = threading.Thread(target=self._main, name=f"engine-{name}", daemon=True)
 
@@ -104,7 +142,7 @@ class EngineThread:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, batch: Batch[Any, Any]) -> None:
+    def put(self, batch: Work) -> None:
         """Run this after what was put before."""
         self._work.put(batch)
 
@@ -125,14 +163,14 @@ class EngineThread:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 self._loop.call_soon_threadsafe(self._exited, death)
 
-    def _run(self, batch: Batch[Any, Any]) -> None:
+    def _run(self, batch: Work) -> None:
         batch.started_s = self._clock()
         if batch.abandoned():
             batch.skipped = True
             batch.ended_s = batch.started_s
             return
         try:
-            batch.raw = batch.runner.run(batch.packed)
+            batch.raw = batch.compute()
         except BaseException as error:  # also SystemExit: an engine may not take the thread with it
             batch.fault = error
         batch.ended_s = self._clock()

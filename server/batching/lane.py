@@ -17,17 +17,18 @@ Units: seconds on the caller's monotonic clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic
+from typing import Generic, TypeVar
 
-from server.batching.engine_thread import Batch
+from server.batching.engine_thread import Work
 from server.batching.policy import IDLE
-from server.batching.runner import In, Out
+
+W = TypeVar("W", bound=Work)
 
 LEAD_MIN_S, LEAD_MAX_S = 0.001, 0.040  # a timer's resolution .. more than a flooded loop's turn
 LEAD_UP_S, LEAD_UP, LEAD_DOWN = 0.0005, 1.2, 0.99  # one gap in fifty batches or so keeps it where it is
 
 
-class Lane(Generic[In, Out]):
+class Lane(Generic[W]):
     """The places of one engine: one running, and those packed behind it.
 
     Attributes:
@@ -40,23 +41,23 @@ class Lane(Generic[In, Out]):
 
     def __init__(self, now_s: float) -> None:
         """Start idle."""
-        self.running: Batch[In, Out] | None = None
-        self.packed: deque[Batch[In, Out]] = deque()
+        self.running: W | None = None
+        self.packed: deque[W] = deque()
         self.lead_s = LEAD_MIN_S
         self._progress_s = now_s
 
-    def batches(self) -> list[Batch[In, Out]]:
+    def batches(self) -> list[W]:
         """Those running and packed, in order."""
         return [] if self.running is None else [self.running, *self.packed]
 
-    def add(self, batch: Batch[In, Out]) -> None:
+    def add(self, batch: W) -> None:
         """Put it behind what is there."""
         if self.running is None:
             self.running = batch
         else:
             self.packed.append(batch)
 
-    def finish(self, batch: Batch[In, Out], *, work_waits: bool) -> None:
+    def finish(self, batch: W, *, work_waits: bool) -> None:
         """The engine is done with ``batch`` and took the packed one; ``work_waits``: others are queued."""
         if not self.packed and work_waits:
             self.lead_s = min(LEAD_MAX_S, self.lead_s * LEAD_UP + LEAD_UP_S)

@@ -21,6 +21,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from server.encoding.surrogates import check_surrogates
 from server.encoding.token_bytes import TokenBytes
 from server.encoding.tokenizer_files import TokenizerFiles, read_tokenizer_files
 from server.errors import InvalidRequest
@@ -81,7 +82,7 @@ class HuggingFaceCodec:
         Raises:
             InvalidRequest: it holds half of a surrogate pair, which no text has.
         """
-        _check_surrogates(text, "prompt")
+        check_surrogates(text, "prompt")
         return self._ids(text, add_special_tokens)
 
     def encode_chat(
@@ -105,7 +106,7 @@ class HuggingFaceCodec:
         plain_messages = [guard.plain(message, f"messages[{at}]") for at, message in enumerate(messages)]
         plain_tools = [guard.plain(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
         text = template.render(plain_messages, plain_tools, add_generation_prompt=add_generation_prompt)
-        _check_surrogates(text, "messages")  # a template can cut a text, never a pair; but it is a program
+        check_surrogates(text, "messages")  # a template can cut a text, never a pair; but it is a program
         if guard.mark is None:
             return self._ids(text, False)
         ids: list[int] = []
@@ -176,7 +177,7 @@ class _Guard:
 
     def plain(self, value: Any, where: str) -> Any:
         if isinstance(value, str):
-            _check_surrogates(value, where)
+            check_surrogates(value, where)
             text = str(value)
             return self._literal.sub(self._marked, text) if self._literal is not None else text
         if isinstance(value, Mapping):
@@ -211,15 +212,3 @@ def _spelled_out(tokenizer: Tokenizer, special: Mapping[int, str]) -> dict[str, 
         }
     finally:
         tokenizer.encode_special_tokens = False
-
-
-def _check_surrogates(text: str, where: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{where} holds U+{ord(text[error.start]):04X} at character {error.start}, half of a surrogate pair; "
-            "send whole characters",
-            field=where,
-            limit="Unicode without unmatched surrogates",
-        ) from error

@@ -354,3 +354,183 @@ class ProductCopyEvent(_message.Message):
     checked: CopyVariantChecked
     end: ProductCopyEnd
     def __init__(self, part: _Optional[_Union[CopyPart, _Mapping]] = ..., checked: _Optional[_Union[CopyVariantChecked, _Mapping]] = ..., end: _Optional[_Union[ProductCopyEnd, _Mapping]] = ...) -> None: ...
+
+class SupportMessage(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    content: str
+    def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
+
+class SupportOrderItem(_message.Message):
+    __slots__ = ("title", "quantity", "item_id")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    quantity: int
+    item_id: str
+    def __init__(self, title: _Optional[str] = ..., quantity: _Optional[int] = ..., item_id: _Optional[str] = ...) -> None: ...
+
+class SupportOrder(_message.Message):
+    __slots__ = ("order_id", "status", "placed_on", "shipped_on", "delivered_on", "expected_on", "carrier", "tracking_number", "tracking_url", "items", "total", "currency", "refund_status")
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PLACED_ON_FIELD_NUMBER: _ClassVar[int]
+    SHIPPED_ON_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_ON_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_ON_FIELD_NUMBER: _ClassVar[int]
+    CARRIER_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_URL_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    REFUND_STATUS_FIELD_NUMBER: _ClassVar[int]
+    order_id: str
+    status: str
+    placed_on: str
+    shipped_on: str
+    delivered_on: str
+    expected_on: str
+    carrier: str
+    tracking_number: str
+    tracking_url: str
+    items: _containers.RepeatedCompositeFieldContainer[SupportOrderItem]
+    total: float
+    currency: str
+    refund_status: str
+    def __init__(self, order_id: _Optional[str] = ..., status: _Optional[str] = ..., placed_on: _Optional[str] = ..., shipped_on: _Optional[str] = ..., delivered_on: _Optional[str] = ..., expected_on: _Optional[str] = ..., carrier: _Optional[str] = ..., tracking_number: _Optional[str] = ..., tracking_url: _Optional[str] = ..., items: _Optional[_Iterable[_Union[SupportOrderItem, _Mapping]]] = ..., total: _Optional[float] = ..., currency: _Optional[str] = ..., refund_status: _Optional[str] = ...) -> None: ...
+
+class CustomerServiceRequest(_message.Message):
+    __slots__ = ("messages", "order", "locale", "generate", "deadline_ms")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    LOCALE_FIELD_NUMBER: _ClassVar[int]
+    GENERATE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[SupportMessage]
+    order: SupportOrder
+    locale: str
+    generate: bool
+    deadline_ms: float
+    def __init__(self, messages: _Optional[_Iterable[_Union[SupportMessage, _Mapping]]] = ..., order: _Optional[_Union[SupportOrder, _Mapping]] = ..., locale: _Optional[str] = ..., generate: _Optional[bool] = ..., deadline_ms: _Optional[float] = ...) -> None: ...
+
+class SupportIntent(_message.Message):
+    __slots__ = ("label", "confidence")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    confidence: float
+    def __init__(self, label: _Optional[str] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class SupportEntity(_message.Message):
+    __slots__ = ("kind", "text", "value", "start", "end")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    value: str
+    start: int
+    end: int
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., value: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class SupportSource(_message.Message):
+    __slots__ = ("id", "title", "quote", "url")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    title: str
+    quote: str
+    url: str
+    def __init__(self, id: _Optional[str] = ..., title: _Optional[str] = ..., quote: _Optional[str] = ..., url: _Optional[str] = ...) -> None: ...
+
+class SupportHandover(_message.Message):
+    __slots__ = ("reason", "summary", "evidence")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    summary: str
+    evidence: _containers.RepeatedCompositeFieldContainer[SupportSource]
+    def __init__(self, reason: _Optional[str] = ..., summary: _Optional[str] = ..., evidence: _Optional[_Iterable[_Union[SupportSource, _Mapping]]] = ...) -> None: ...
+
+class SupportTimings(_message.Message):
+    __slots__ = ("queue_ms", "encode_ms", "retrieve_ms", "answer_ms", "check_ms", "total_ms")
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_MS_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVE_MS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_MS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_MS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    queue_ms: float
+    encode_ms: float
+    retrieve_ms: float
+    answer_ms: float
+    check_ms: float
+    total_ms: float
+    def __init__(self, queue_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ..., retrieve_ms: _Optional[float] = ..., answer_ms: _Optional[float] = ..., check_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
+
+class SupportHeard(_message.Message):
+    __slots__ = ("intent", "language", "entities")
+    INTENT_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    intent: SupportIntent
+    language: str
+    entities: _containers.RepeatedCompositeFieldContainer[SupportEntity]
+    def __init__(self, intent: _Optional[_Union[SupportIntent, _Mapping]] = ..., language: _Optional[str] = ..., entities: _Optional[_Iterable[_Union[SupportEntity, _Mapping]]] = ...) -> None: ...
+
+class SupportSources(_message.Message):
+    __slots__ = ("sources", "knowledge_epoch")
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    KNOWLEDGE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.RepeatedCompositeFieldContainer[SupportSource]
+    knowledge_epoch: int
+    def __init__(self, sources: _Optional[_Iterable[_Union[SupportSource, _Mapping]]] = ..., knowledge_epoch: _Optional[int] = ...) -> None: ...
+
+class SupportEnd(_message.Message):
+    __slots__ = ("handover", "served_by", "model", "missing", "timings_ms", "confidence")
+    HANDOVER_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    handover: SupportHandover
+    served_by: str
+    model: Model
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    timings_ms: SupportTimings
+    confidence: float
+    def __init__(self, handover: _Optional[_Union[SupportHandover, _Mapping]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., missing: _Optional[_Iterable[str]] = ..., timings_ms: _Optional[_Union[SupportTimings, _Mapping]] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class CustomerServiceResponse(_message.Message):
+    __slots__ = ("answer", "heard", "sources", "end")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    answer: str
+    heard: SupportHeard
+    sources: SupportSources
+    end: SupportEnd
+    def __init__(self, answer: _Optional[str] = ..., heard: _Optional[_Union[SupportHeard, _Mapping]] = ..., sources: _Optional[_Union[SupportSources, _Mapping]] = ..., end: _Optional[_Union[SupportEnd, _Mapping]] = ...) -> None: ...
+
+class CustomerServiceEvent(_message.Message):
+    __slots__ = ("heard", "sources", "answer", "end")
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    heard: SupportHeard
+    sources: SupportSources
+    answer: str
+    end: SupportEnd
+    def __init__(self, heard: _Optional[_Union[SupportHeard, _Mapping]] = ..., sources: _Optional[_Union[SupportSources, _Mapping]] = ..., answer: _Optional[str] = ..., end: _Optional[_Union[SupportEnd, _Mapping]] = ...) -> None: ...

@@ -261,3 +261,124 @@ class ProductCopy:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class CustomerServiceStub:
+    """Answers to shoppers: a quote of the shop's own pages, or the order that came with the request, or a person takes over.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Answer = channel.unary_unary(
+                '/vitrine.v1.CustomerService/Answer',
+                request_serializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.SerializeToString,
+                response_deserializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceResponse.FromString,
+                _registered_method=True)
+        self.AnswerStream = channel.unary_stream(
+                '/vitrine.v1.CustomerService/AnswerStream',
+                request_serializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.SerializeToString,
+                response_deserializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceEvent.FromString,
+                _registered_method=True)
+
+
+class CustomerServiceServicer:
+    """Answers to shoppers: a quote of the shop's own pages, or the order that came with the request, or a person takes over.
+    """
+
+    def Answer(self, request, context):
+        """All of it at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerStream(self, request, context):
+        """What was understood, where the answer stands, its parts, then one end. A call that fails after its first event ends
+        with the error's status and without an end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CustomerServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Answer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Answer,
+                    request_deserializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.FromString,
+                    response_serializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceResponse.SerializeToString,
+            ),
+            'AnswerStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.AnswerStream,
+                    request_deserializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.FromString,
+                    response_serializer=server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceEvent.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'vitrine.v1.CustomerService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('vitrine.v1.CustomerService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class CustomerService:
+    """Answers to shoppers: a quote of the shop's own pages, or the order that came with the request, or a person takes over.
+    """
+
+    @staticmethod
+    def Answer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vitrine.v1.CustomerService/Answer',
+            server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.SerializeToString,
+            server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vitrine.v1.CustomerService/AnswerStream',
+            server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceRequest.SerializeToString,
+            server_dot_grpc__api_dot_vitrine__pb2.CustomerServiceEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +44,10 @@ ANSWER_EXAMPLE: dict[str, Any] = {
 
 
 _NO_MODEL = NotFound("there is no model 'shoes' here; there are shop", field="name")
+
+
+# Adds a product to the paths and schemas of the document, which grow; the last are the meanings of the statuses.
+Describe = Callable[[dict[str, Any], dict[str, Any], dict[int, str]], None]
 
 
 class ModelEntry(msgspec.Struct):
@@ -95,7 +100,7 @@ def document(
     keys_required: bool,
     *,
     text_model: str | None = None,
-    product_copy: bool = False,
+    products: Sequence[Describe] = (),
     max_k: int = 100,
 ) -> dict[str, Any]:
     """The whole document.
@@ -105,7 +110,7 @@ def document(
         sample_ids: ids of the served catalogue, so that the example can be sent as it is; None: no recommender.
         keys_required: whether calls need a key.
         text_model: name of the text model, so that its examples can be sent too; None: there is none.
-        product_copy: whether it is served.
+        products: what adds each further product that is served.
         max_k: most items that the served model can return.
     """
     structs = (RecommendIn, EventIn, FiltersIn, RecommendOut, ErrorBody, ModelList)
@@ -189,10 +194,8 @@ def document(
         from server.http_api.openai.document import add_text
 
         add_text(paths, components, text_model, MEANING)
-    if product_copy:
-        from server.http_api.product_copy.document import add_copy
-
-        add_copy(paths, components, MEANING)
+    for describe in products:
+        describe(paths, components, MEANING)
     if keys_required:
         components_out = out["components"]
         components_out["securitySchemes"] = {

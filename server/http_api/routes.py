@@ -5,7 +5,7 @@ It is imported late (see ``site.py``), so nothing that the hot path needs may li
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI, Request
@@ -18,7 +18,7 @@ from server.errors import InvalidRequest, NotFound, ServeError
 from server.http_api.asgi import HotAsgi, Receive, Send
 from server.http_api.docs_page import PAGE
 from server.http_api.openai.errors import error_body
-from server.http_api.openapi import ModelEntry, ModelList, document, model_out
+from server.http_api.openapi import Describe, ModelEntry, ModelList, document, model_out
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
@@ -53,6 +53,8 @@ def build(
     keys_required: bool,
     text: tuple[Sequence[TextEndpoint], dict[str, int]] = ((), {}),
     more: Sequence[Paths] = (),
+    documents: Sequence[Describe] = (),
+    task_limits: Mapping[str, dict[str, int]] | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -65,6 +67,8 @@ def build(
         keys_required: whether the document says that calls need a key.
         text: the text endpoints, and the server's limits of texts.
         more: further products, as ASGI applications.
+        documents: what adds each of them to the OpenAPI document.
+        task_limits: the server's limits of models of further tasks.
     """
     app = FastAPI(title="Vitrine", version=version, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a path that is nearly right is told so, not sent elsewhere
@@ -83,8 +87,10 @@ def build(
             paths.append(path)
     paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
 
+    by_task = {TEXT_TASK: text_limits, **(task_limits or {})}
+
     def listed(info: ModelInfo) -> ModelEntry:
-        return model_out(info, text_limits if info.task == TEXT_TASK else limits)
+        return model_out(info, by_task.get(info.task, limits))
 
     @app.get("/v1/models")
     async def list_models() -> Response:
@@ -102,7 +108,7 @@ def build(
     @app.get("/openapi.json")
     async def openapi() -> Response:
         models = service.models()
-        ranks = next((info for info in models if info.task != TEXT_TASK), None)
+        ranks = next((info for info in models if info.task not in by_task), None)
         written = next((info.name for info in models if info.task == TEXT_TASK), None)
         return _json(
             200,
@@ -111,7 +117,7 @@ def build(
                 ranks.sample_ids if ranks else None,
                 keys_required,
                 text_model=written,
-                product_copy=bool(more),
+                products=documents,
                 max_k=ranks.limits["max_k"] if ranks else 100,
             ),
         )

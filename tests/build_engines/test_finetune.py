@@ -26,8 +26,9 @@ from build_engines.text.pair_arrays import load_pairs, save_pairs
 from build_engines.text.pair_files import read_pairs
 from build_engines.text.records import FinetuneRecord, TextLoadRecord
 from build_engines.text.states import TextLoaded
-from build_engines.text.tuning import LossPoint, TuningDiverged, heldout_loss, tune
+from build_engines.text.tuning import heldout_loss, tune
 from build_engines.text.tuning_parts import TuningConfig
+from build_engines.tuning_loop import LossPoint, TuningDiverged
 from tests.build_engines.tiny_text import echo_pairs, tiny_model
 
 PAIRS, HELDOUT = echo_pairs(160), echo_pairs(24, seed=1)

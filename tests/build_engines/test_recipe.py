@@ -14,12 +14,14 @@ import pytest
 from build_engines.__main__ import main
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
+from build_engines.encoder.recipe import EncoderRecipe, load_encoder_recipe
 from build_engines.errors import RecipeError
 from build_engines.pipeline import train_part, verify_part
 from build_engines.recipe import RECIPES, Recipe, load_recipe
+from build_engines.recipe_kind import recipe_kind
 from build_engines.recipe_limits import LIMITS, Filled, Limit
 from build_engines.recipe_parts import NetworkPart, TrainPart
-from build_engines.text.recipe import TextRecipe, is_text_recipe, load_text_recipe
+from build_engines.text.recipe import TextRecipe, load_text_recipe
 from build_engines.text.recipe_parts import SampleCopyPart
 from build_engines.text.tuning_parts import TuningConfig
 
@@ -46,7 +48,9 @@ def test_a_few_lines_are_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
     """A stranger's first command does not fail on a typing error of ours."""
-    load = load_text_recipe if is_text_recipe(Path(name)) else load_recipe
+    load = {"text": load_text_recipe, "encoder": load_encoder_recipe, "recommender": load_recipe}[
+        recipe_kind(Path(name))
+    ]
 
     assert load(Path(name)).model.name
 
@@ -208,7 +212,7 @@ def test_every_number_and_list_of_a_recipe_has_a_limit_and_its_default_is_within
     """A field that is added without a line in the table is found here, not by a person's traceback."""
     wanted = {
         (part, name)
-        for recipe in (Recipe, TextRecipe)
+        for recipe in (Recipe, TextRecipe, EncoderRecipe)
         for part in parts_of(recipe)
         for name, hint in typing.get_type_hints(part).items()
         if is_bounded(hint)
@@ -223,19 +227,27 @@ def test_every_number_and_list_of_a_recipe_has_a_limit_and_its_default_is_within
 
 def outside(limit: Limit | Filled, hint: object) -> Iterator[object]:
     """Values that must be refused."""
-    many = typing.get_origin(hint) is tuple
+    many = any(typing.get_origin(one) is tuple for one in (hint, *typing.get_args(hint)))
     if many:
         yield from ([], (["q_proj"] if isinstance(limit, Filled) else [limit.high]) * 65)
     if isinstance(limit, Filled):
         return
     wrong = [limit.low - 1, limit.high + 1]
-    if hint is not int and hint != tuple[int, ...]:
+    if hint not in (int, int | None, tuple[int, ...], tuple[int, ...] | None):
         wrong += [math.nan, math.inf, -math.inf]
         wrong += [limit.low] * limit.above + [limit.high] * limit.below
     for value in wrong:
         yield [value, value] if many else value
 
 
+ENCODER = """kind = "encoder"
+[model]
+name = "mini-encoder"
+[checkpoint]
+folder = "checkpoint"
+[texts]
+file = "texts.txt"
+"""
 CASES = [
     (prefix, recipe, part, name)
     for recipe, sections in (
@@ -244,6 +256,7 @@ CASES = [
             TextRecipe,
             {"data.sample_copy": SampleCopyPart, "data.rows": BadRowPolicy, "finetune": TuningConfig},
         ),
+        (EncoderRecipe, {}),
     )
     for prefix, part in (
         *sections.items(),
@@ -260,9 +273,12 @@ def test_a_value_out_of_its_limits_is_a_sentence(
     tmp_path: Path, prefix: str, recipe: type, part: type, name: str
 ) -> None:
     """Not a number, infinite, too small, too large, empty, too long: where, what, and what would be right."""
-    is_text = recipe is TextRecipe
-    file = written(tmp_path, TEXT if is_text else MINIMAL)
-    load = load_text_recipe if is_text else load_recipe
+    text, load = {
+        TextRecipe: (TEXT, load_text_recipe),
+        EncoderRecipe: (ENCODER, load_encoder_recipe),
+        Recipe: (MINIMAL, load_recipe),
+    }[recipe]
+    file = written(tmp_path, text)
     hint = typing.get_type_hints(part)[name]
     for value in outside(LIMITS[part][name], hint):
         typed = json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from build_engines import pipeline
+from build_engines.encoder import line as encoder_line
 from build_engines.text import line
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,10 @@ ENTRY = {
     "finetune": "build_engines.text.finetune",
     "package": "build_engines.text.package",
     "text-verify": "build_engines.text.verify",
+    "encoder-load": "build_engines.encoder.load",
+    "intents": "build_engines.intents.train",
+    "encoder-package": "build_engines.encoder.package",
+    "encoder-verify": "build_engines.encoder.verify",
 }
 # The frame that stages hang in: what they say, and what shape records have. The values that a recipe part holds are in
 # the key themselves.
@@ -34,12 +39,13 @@ FRAME = {
     *(f"build_engines.{name}" for name in ("states", "fingerprint", "hardware")),
     *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
     *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
+    *(f"build_engines.encoder.{name}" for name in ("records", "recipe_parts", "states")),
     "build_engines.models.causal.options",
     *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
 }
 CODEC = {
     f"server.encoding.{name}"
-    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox")
+    for name in ("text", "token_bytes", "tokenizer_files", "chat_template", "template_sandbox", "surrogates")
 }
 # Readers of raw logs and item files: later stages import them for their types, and read what ``load`` made of the files.
 RAW = {
@@ -59,6 +65,7 @@ COMPILING = {
     "build_engines.targets.onnxruntime_cpu",
     "build_engines.targets.tensorrt_plan",
 }
+ANSWERS = {"server.copy_domain", "server.support_domain"}
 # Imported by a module that the stage shares with others, or for a type; not used for its result.
 ONLY_IMPORTED: dict[str, set[str]] = {
     "load": TRAINING,
@@ -72,6 +79,11 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     "finetune": RAW | SPLIT | TRAINING | CODEC,
     "package": RAW | SPLIT | TRAINING,
     "text-verify": RAW | SPLIT | TRAINING,
+    # Recipe parts are typed by the recommender's, pages and questions by what the server answers with.
+    "encoder-load": TRAINING | {"server.copy_domain"},
+    "intents": {"server.copy_domain"},
+    "encoder-package": TRAINING | ANSWERS | {"build_engines.intents.records"},
+    "encoder-verify": TRAINING | ANSWERS,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,
@@ -84,6 +96,10 @@ STAGES: list[Any] = [
     line.FINETUNE,
     line.PACKAGE,
     line.VERIFY,
+    encoder_line.LOAD,
+    encoder_line.INTENTS,
+    encoder_line.PACKAGE,
+    encoder_line.VERIFY,
 ]
 
 

@@ -18,9 +18,10 @@ import pytest
 from build_engines.__main__ import main
 from build_engines.errors import RecipeError
 from build_engines.recipe import RECIPES
+from build_engines.recipe_kind import recipe_kind
 from build_engines.stage_names import TEXT_STAGES
 from build_engines.text.publish import replay_text
-from build_engines.text.recipe import is_text_recipe, load_text_recipe
+from build_engines.text.recipe import load_text_recipe
 from server.artifacts.errors import ArtifactError
 from server.artifacts.golden import GOLDEN_FILE, read_golden, write_golden
 from server.artifacts.repository import current_version, open_current, versions
@@ -322,7 +323,7 @@ def test_a_recipe_of_an_unknown_kind_is_said(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('kind = "image"', encoding="utf-8")
 
     with pytest.raises(RecipeError, match="kind is 'image'; write kind = \"text\" for a text model"):
-        is_text_recipe(tmp_path / "r.toml")
+        recipe_kind(tmp_path / "r.toml")
 
 
 def test_the_recipe_that_comes_with_the_project_is_read_and_is_a_demonstration() -> None:

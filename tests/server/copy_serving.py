@@ -36,7 +36,14 @@ async def serving_copy(
 ) -> AsyncIterator[Serving]:
     """Run a server until the block ends."""
     fake = FakeRecommender()
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "drain_s": 2.0, "grpc": False}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "drain_s": 2.0,
+        "grpc": False,
+        "encoder": False,
+    }
     settings = Settings.from_env({}, **{**ports, "copy_jobs": folder / "jobs", **overrides})
     app = Application(settings, lambda *_: fake, lambda *_: model, lambda _: (PlainRules(), PlainTemplates()))
     await app.start()

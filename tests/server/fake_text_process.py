@@ -39,7 +39,14 @@ class Obedient(FakeText):
 
 
 async def main() -> None:
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "grpc": False, "drain_s": 1.0}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "grpc": False,
+        "encoder": False,
+        "drain_s": 1.0,
+    }
     text = Obedient()
     app = Application(Settings.from_env({}, **ports), lambda *_: FakeRecommender(), lambda *_: text)
     await app.start()

@@ -85,6 +85,7 @@ async def serving(fake: FakeRecommender | None = None, **overrides: Any) -> Asyn
         "drain_s": 2.0,
         "grpc": False,
         "text_engine": "off",
+        "encoder": False,
     }
     settings = Settings.from_env({}, **{**ports, **overrides})
     app = Application(settings, lambda *_: fake)

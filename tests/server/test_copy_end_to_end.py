@@ -37,7 +37,14 @@ KETTLE: dict[str, Any] = {
 @asynccontextmanager
 async def fresh_server(folder: Path, **overrides: Any) -> AsyncIterator[Serving]:
     fake = FakeRecommender()
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "grpc": False, "text_engine": "off"}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "grpc": False,
+        "text_engine": "off",
+        "encoder": False,
+    }
     settings = Settings.from_env({}, **{**ports, "copy_jobs": folder / "jobs", **overrides})
     app = Application(settings, lambda *_: fake)
     await app.start()
@@ -87,7 +94,7 @@ async def test_the_shops_own_rules_hold_and_a_mistake_in_them_stops_the_start(tm
     assert "39.9" not in told
 
     style.write_text('baned_terms = ["cheap"]\n')
-    settings = Settings.from_env({}, copy_style=style)
+    settings = Settings.from_env({}, copy_style=style, encoder=False)
     with pytest.raises(BadStyleFile, match="'baned_terms' is no rule"):
         Application(settings, lambda *_: FakeRecommender(), lambda *_: None)
 

@@ -13,6 +13,7 @@ from server.errors import Code, InvalidRequest, ServeError
 from server.http_api.openai.errors import TYPE
 from server.http_api.openai.jobs import ChatJob, CompletionJob
 from server.http_api.openapi import document
+from server.http_api.product_copy.document import add_copy
 from server.text_service import TextRequestLimits
 from tests.server.fake_text import CONTEXT, FakeText
 from tests.server.serving import post
@@ -268,11 +269,11 @@ def test_no_body_makes_more_than_a_refusal(fields: dict[str, Any]) -> None:
 
 def test_no_name_of_a_schema_means_two_things() -> None:
     """The documents of all products share one list of schemas: whoever adds to it changes none of the others'."""
-    everything = document("1", ("a", "b"), False, text_model="writer", product_copy=True)
+    everything = document("1", ("a", "b"), False, text_model="writer", products=[add_copy])
     parts = [
         document("1", ("a", "b"), False),
         document("1", None, False, text_model="writer"),
-        document("1", None, False, product_copy=True),
+        document("1", None, False, products=[add_copy]),
     ]
     whole = everything["components"]["schemas"]
 

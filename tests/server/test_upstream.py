@@ -42,7 +42,14 @@ async def other_process() -> AsyncIterator[tuple[str, asyncio.subprocess.Process
 @contextlib.asynccontextmanager
 async def vitrine(*urls: str, **more: Any) -> AsyncIterator[tuple[Application, openai.AsyncOpenAI]]:
     """This server, with its texts written there."""
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "grpc": False, "drain_s": 1.0}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "grpc": False,
+        "encoder": False,
+        "drain_s": 1.0,
+    }
     settings = Settings.from_env({}, **ports, text_engine="upstream", text_upstream_url=urls, **more)
     app = Application(settings, lambda *_: FakeRecommender())
     await app.start()

@@ -6,23 +6,19 @@ that answers, and answers something else.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from build_engines.errors import BuildError
+from build_engines.models.config_fields import ConfigFields, read_json
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 FAMILIES = ("llama", "qwen2", "qwen3")
 ROPE_TYPES = ("default", "linear", "llama3")
-SMALL_SIZES = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-LARGEST = 1 << 24  # of any size: beyond it is no model but a broken file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +103,7 @@ def read_architecture(folder: Path) -> Architecture:
     Raises:
         BuildError: a file is missing or broken, or a field says what the graph cannot do; names file, field and value.
     """
-    config = _Fields(folder / CONFIG_FILE, _json(folder / CONFIG_FILE))
+    config = ConfigFields(folder / CONFIG_FILE, read_json(folder / CONFIG_FILE))
     family = config.one_of("model_type", FAMILIES)
     config.must_be("hidden_act", "silu")
     config.must_be("partial_rotary_factor", 1.0)
@@ -144,7 +140,7 @@ def read_architecture(folder: Path) -> Architecture:
     )
 
 
-def _refuse_windows(config: _Fields) -> None:
+def _refuse_windows(config: ConfigFields) -> None:
     hint = "only attention over the whole context is supported"
     if config.get("model_type") != "llama":
         config.must_be("use_sliding_window", False, hint=hint)
@@ -155,7 +151,7 @@ def _refuse_windows(config: _Fields) -> None:
         config.refuse("layer_types", hint)
 
 
-def _rope(config: _Fields) -> Rope:
+def _rope(config: ConfigFields) -> Rope:
     # transformers 5 writes rope_parameters; before it, rope_scaling beside rope_theta.
     name = "rope_parameters" if config.get("rope_parameters") is not None else "rope_scaling"
     value = config.get(name)
@@ -163,7 +159,7 @@ def _rope(config: _Fields) -> Rope:
         return Rope(theta=config.number("rope_theta", 10_000.0))
     if not isinstance(value, Mapping):
         config.refuse(name, "must be an object")
-    fields = _Fields(config.path, value, prefix=f"{name}.")
+    fields = ConfigFields(config.path, value, prefix=f"{name}.")
     kind_name = "rope_type" if "rope_type" in value or "type" not in value else "type"
     kind = fields.one_of(kind_name, ROPE_TYPES, "default")
     theta = fields.number("rope_theta", config.number("rope_theta", 10_000.0))
@@ -180,11 +176,11 @@ def _rope(config: _Fields) -> Rope:
     return Rope(kind=kind, theta=theta, factor=factor, low=low, high=high, original=original)
 
 
-def _eos_ids(folder: Path, config: _Fields) -> tuple[int, ...]:
+def _eos_ids(folder: Path, config: ConfigFields) -> tuple[int, ...]:
     source = config
     path = folder / GENERATION_FILE
     if path.is_file():
-        generation = _Fields(path, _json(path))
+        generation = ConfigFields(path, read_json(path))
         if generation.get("eos_token_id") is not None:
             source = generation
     value = source.get("eos_token_id")
@@ -193,60 +189,3 @@ def _eos_ids(folder: Path, config: _Fields) -> tuple[int, ...]:
         if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < config.size("vocab_size"):
             source.refuse("eos_token_id", f"must be tokens below vocab_size ({config.size('vocab_size')})")
     return tuple(ids)
-
-
-class _Fields:
-    """A JSON object that knows how to complain."""
-
-    def __init__(self, path: Path, values: Mapping[str, Any], prefix: str = "") -> None:
-        self.path, self._values, self._prefix = path, values, prefix
-
-    def get(self, name: str) -> Any:
-        return self._values.get(name)
-
-    def refuse(self, name: str, why: str) -> None:
-        raise BuildError(f"{self.path}: {self._prefix}{name} = {json.dumps(self.get(name))[:200]}: {why}")
-
-    def must_be(self, name: str, wanted: object, *, hint: str = "") -> None:
-        value = self.get(name)
-        if value is not None and value != wanted:
-            self.refuse(name, hint or f"not supported, only {json.dumps(wanted)} is")
-
-    def one_of(self, name: str, known: tuple[str, ...], default: str | None = None) -> str:
-        value = self.get(name) if name in self._values else default
-        if value not in known:
-            self.refuse(name, f"not supported, there are {', '.join(known)}")
-        return str(value)
-
-    def flag(self, name: str) -> bool:
-        value = self.get(name)
-        if value is not None and not isinstance(value, bool):
-            self.refuse(name, "must be true or false")
-        return bool(value)
-
-    def size(self, name: str, default: int | None = None) -> int:
-        value = self.get(name)
-        value = default if value is None else value
-        most = 4096 if name in SMALL_SIZES else LARGEST
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            self.refuse(name, f"must be a whole number in 1..{most}")
-        return int(value)
-
-    def number(self, name: str, default: float | None = None) -> float:
-        value = self.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            self.refuse(name, "must be a number above 0")
-        return float(value)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be read ({error.strerror}); name a checkpoint folder") from error
-    except (ValueError, RecursionError) as error:
-        raise BuildError(f"{path}: is not JSON ({error}); fetch the checkpoint again") from error
-    if not isinstance(value, dict):
-        raise BuildError(f"{path}: is not a JSON object; fetch the checkpoint again")
-    return value

@@ -39,13 +39,18 @@ class _Stored:
 class Checkpoint:
     """All tensors of a folder by name. A context manager: the files stay mapped until it is left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, left_out: tuple[str, ...] = ()) -> None:
         """Map the files.
+
+        Args:
+            folder: where they are.
+            left_out: ends of names of tensors that are no weights (position numbers, which are integers).
 
         Raises:
             BuildError: there is no safetensors file, or one is broken; names file and tensor.
         """
         self.folder = folder
+        self._left_out = left_out
         self._maps: list[mmap.mmap] = []
         self._stored: dict[str, _Stored] = {}
         paths = sorted(folder.glob("*.safetensors"))
@@ -130,7 +135,7 @@ class Checkpoint:
         except (OSError, struct.error, ValueError, RecursionError) as error:
             raise BuildError(f"{path}: is no safetensors file ({error}); {broken}") from error
         for name, entry in header.items():
-            if name == "__metadata__":
+            if name == "__metadata__" or name.endswith(self._left_out):
                 continue
             if name in self._stored:
                 raise BuildError(

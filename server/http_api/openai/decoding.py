@@ -7,10 +7,10 @@ from typing import TypeVar
 import msgspec
 
 from server.errors import InvalidRequest
-from server.http_api.openai.shapes import HARMLESS, NESTED, SharedIn
+from server.http_api.openai.shapes import HARMLESS, NESTED
 from server.http_api.wrong_fields import Shapes, explain, malformed
 
-In = TypeVar("In", bound=SharedIn)
+In = TypeVar("In", bound=msgspec.Struct)
 
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _INSTEAD = {

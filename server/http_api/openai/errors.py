@@ -12,7 +12,7 @@ from server.errors import Code, ServeError
 from server.http_api.schemas import encode
 from server.http_api.status import ErrorBody, ErrorDetail, error_detail
 
-PATHS = ("/v1/chat/completions", "/v1/completions")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 _PATHS = tuple(path.encode() for path in PATHS)
 _MODELS = b"/v1/models"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from server.errors import MalformedRequest, NotReady, RequestTooLarge, ServeError
 from server.http_api.asgi import Receive, Send
-from server.http_api.schemas import encode
-from server.http_api.status import STATUS, ErrorBody, error_detail, retry_after
+from server.http_api.openai.errors import error_body
+from server.http_api.status import STATUS, retry_after
 from server.request_ids import chosen_request_id, sane_traceparent
 
 Header = tuple[bytes, bytes]
@@ -39,6 +39,7 @@ class HttpCall:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = chosen_request_id(self.headers.get(b"x-request-id"))
         self.started = False
+        self._path: str = scope["path"]
         self._receive = receive
         self._send = send
 
@@ -114,7 +115,7 @@ class HttpCall:
 
     async def fail(self, error: ServeError) -> None:
         """Answer with an error and its status, or end the stream with an ``error`` event."""
-        data = encode(ErrorBody(error_detail(error, self.request_id)))
+        data = error_body(self._path, error, self.request_id)
         if self.started:
             event = b"event: error\ndata: %b\n\n" % data
             await self._send({"type": "http.response.body", "body": event, "more_body": False})

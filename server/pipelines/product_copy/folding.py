@@ -98,6 +98,11 @@ def _letter(char: str) -> str:
 @lru_cache(maxsize=512)
 def folded(text: str) -> Folded:
     """Fold a text, remembering places."""
+    return folded_once(text)
+
+
+def folded_once(text: str) -> Folded:
+    """Fold a text and keep nothing of it: for what people write about themselves."""
     if text.isascii() and text.isprintable():
         return Folded(_BETWEEN_NUMBERS.sub(_times, text.lower()), range(len(text) + 1))
     out: list[str] = []

@@ -51,7 +51,7 @@ def believable(folded: str) -> int:
     first = instruction_at(folded)
     at = len(folded) if first is None else first.start()
     if first is None or at:
-        for seen in (_tight(folded), _LEET_WORD.sub(lambda word: word.group().translate(_LEET), folded)):
+        for seen in (_tight(folded), unleet(folded)):
             if seen != folded:
                 hidden = instruction_at(seen)
                 if hidden is not None:
@@ -73,6 +73,11 @@ def squeezed(folded: str) -> tuple[str, list[int]]:
             keep[at] = False
     places = [at for at in range(len(folded)) if keep[at]]
     return "".join(folded[at] for at in places), places
+
+
+def unleet(folded: str) -> str:
+    """A folded text of the same length with letters for the digits that stand for them ("1gn0re")."""
+    return _LEET_WORD.sub(lambda word: word.group().translate(_LEET), folded)
 
 
 def _tight(folded: str) -> str:

@@ -52,3 +52,8 @@ def currency_at(folded: str, start: int, end: int) -> tuple[int, int, str, Fract
 def may_mean(sign: str, currency: str) -> bool:
     """Whether a sign beside a number may stand for an ISO 4217 code."""
     return currency.upper() in _MEANINGS.get(sign, ())
+
+
+def meanings(sign: str) -> tuple[str, ...]:
+    """The ISO 4217 codes that a sign may stand for, the usual one first."""
+    return _MEANINGS[sign]

@@ -1,0 +1,181 @@
+"""The encoder's line, strung together; see ``build_engines.text.line`` for the text model's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from build_engines.encoder.intents import IntentsStagePart
+from build_engines.encoder.intents import run as run_intents
+from build_engines.encoder.load import run as run_load
+from build_engines.encoder.load import sources
+from build_engines.encoder.recipe import EncoderRecipe
+from build_engines.encoder.recipe_parts import LoadEncoderPart, PackageStagePart, VerifyEncoderPart
+from build_engines.encoder.records import EncoderLoadRecord, EncoderVerifyRecord, HeadRecord, PackagesRecord
+from build_engines.encoder.states import (
+    EncoderLoaded,
+    EncoderPackaged,
+    EncoderPublished,
+    EncoderVerified,
+    Headed,
+)
+from build_engines.errors import GateRefused
+from build_engines.intents.sources import file_digests
+from build_engines.stage import In, Out, Part, Record, Stage, Work
+from build_engines.stage_names import ENCODER_STAGES
+from build_engines.states import Start
+from build_engines.steps import Looker, Redo, say_published
+from build_engines.workspace import Workspace
+from server.artifacts.releases import Releases
+
+_GRAPH = (
+    "build_engines.models.encoder",
+    "build_engines.models.causal",
+    "build_engines.models.config_fields",
+    "build_engines.onnx_writer",
+    "build_engines.targets",
+)
+_TOKENS = ("server.encoding", "server.encoder_domain")
+_HERE = tuple(f"build_engines.encoder.{name}" for name in ("load", "texts", "checkpoint"))
+
+
+def _package(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
+    from build_engines.encoder import package
+
+    return package.run(headed, part, work)
+
+
+def _verify(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> EncoderVerifyRecord:
+    from build_engines.encoder import verify
+
+    return verify.run(packaged, part, work)
+
+
+LOAD: Stage[Start, LoadEncoderPart, EncoderLoadRecord, EncoderLoaded] = Stage(
+    name="encoder-load",
+    run=run_load,
+    record=EncoderLoadRecord,
+    state=lambda start, output, record: EncoderLoaded(output=output, record=record),
+    code=(*_HERE, *_GRAPH, *_TOKENS, "build_engines.intents", "build_engines.data", "server.support_domain"),
+    packages=("tokenizers", "safetensors", "numpy"),
+    inputs=sources,
+)
+INTENTS: Stage[EncoderLoaded, IntentsStagePart, HeadRecord, Headed] = Stage(
+    name="intents",
+    run=run_intents,
+    record=HeadRecord,
+    state=lambda loaded, output, record: Headed(loaded=loaded, output=output, record=record),
+    code=(
+        "build_engines.encoder.intents",
+        "build_engines.intents",
+        "build_engines.data",
+        "build_engines.tuning_loop",
+        "build_engines.report_svg",
+        "build_engines.models.bfloat16",
+        "server.support_domain",
+        *_GRAPH,
+        *_TOKENS,
+    ),
+    packages=("onnxruntime", "onnx-ir", "torch", "transformers", "safetensors", "tokenizers", "numpy"),
+    inputs=lambda part: file_digests(part.intents) if part.intents is not None else {},
+)
+PACKAGE: Stage[Headed, PackageStagePart, PackagesRecord, EncoderPackaged] = Stage(
+    name="encoder-package",
+    run=_package,
+    record=PackagesRecord,
+    state=lambda headed, output, record: EncoderPackaged(headed=headed, output=output, record=record),
+    code=(
+        "build_engines.encoder.package",
+        "build_engines.intents.head",
+        *_HERE,
+        *_GRAPH,
+        *_TOKENS,
+        "build_engines.data",
+    ),
+    packages=("onnxruntime", "onnx", "onnx-ir", "torch", "numpy"),
+)
+VERIFY: Stage[EncoderPackaged, VerifyEncoderPart, EncoderVerifyRecord, EncoderVerified] = Stage(
+    name="encoder-verify",
+    run=_verify,
+    record=EncoderVerifyRecord,
+    state=lambda packaged, output, record: EncoderVerified(packaged=packaged, output=output, record=record),
+    code=(
+        *(f"build_engines.encoder.{name}" for name in ("verify", "evidence", "reference", "package")),
+        *_HERE,
+        *_GRAPH,
+        *_TOKENS,
+        "build_engines.intents",
+        "build_engines.data",
+        "build_engines.speed",
+        "server.engines",
+        "server.artifacts",
+        "server.pipelines.encoder_golden",
+    ),
+    packages=("onnxruntime", "transformers", "torch", "numpy"),
+)
+
+
+def build(
+    recipe: EncoderRecipe, workspace: Workspace, releases: Releases, *, first: str | None = None
+) -> EncoderPublished:
+    """Run a recipe to a published version; what is there already is reused.
+
+    Args:
+        recipe: what to build.
+        workspace: where results of stages are kept.
+        releases: where to publish.
+        first: run this stage of ``ENCODER_STAGES`` and all after it again.
+
+    Raises:
+        GateRefused: the candidate does not hold, and the recipe does not say to publish the parent instead.
+        BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
+    """
+    say = workspace.progress.say
+    redo = Redo(first=first, stages=ENCODER_STAGES)
+    try:
+        verified = verified_by(recipe, workspace, redo)
+    except GateRefused as refused:
+        if recipe.gate.on_refused != "publish_parent" or recipe.package.variant == "fp32":
+            raise
+        say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
+        recipe = recipe.parent()
+        verified = verified_by(recipe, workspace, Redo(stages=ENCODER_STAGES))
+    from build_engines.encoder.publish import publish
+
+    say("publish ...")
+    with workspace.scratch("publish") as scratch:
+        published = publish(verified, recipe, releases, scratch, again=redo.covers("publish"))
+    say_published(published, workspace.progress)
+    return published
+
+
+def verified_by(recipe: EncoderRecipe, workspace: Workspace, redo: Redo) -> EncoderVerified:
+    """Run a recipe to a candidate that passed the gate."""
+
+    def do(stage: Stage[In, Part, Record, Out], came_from: In, part: Part) -> Out:
+        return workspace.do(stage, came_from, part, redo=redo.covers(stage.name))
+
+    loaded = do(LOAD, Start(), _load_part(recipe))
+    headed = do(INTENTS, loaded, IntentsStagePart(intents=recipe.intents, form=recipe.form))
+    packaged = do(PACKAGE, headed, PackageStagePart(package=recipe.package, form=recipe.form))
+    return do(VERIFY, packaged, _verify_part(recipe))
+
+
+def status(recipe: EncoderRecipe, workspace: Workspace) -> list[tuple[str, str]]:
+    """Each stage and whether its result is here; looks only."""
+    looker = Looker(workspace=workspace)
+    peek = looker.peek
+    loaded = peek(LOAD, Start(), _load_part(recipe))
+    headed = peek(INTENTS, loaded, IntentsStagePart(intents=recipe.intents, form=recipe.form))
+    packaged = peek(PACKAGE, headed, PackageStagePart(package=recipe.package, form=recipe.form))
+    peek(VERIFY, packaged, _verify_part(recipe))
+    return looker.rows
+
+
+def _load_part(recipe: EncoderRecipe) -> LoadEncoderPart:
+    return LoadEncoderPart(checkpoint=recipe.checkpoint, texts=recipe.texts, form=recipe.form)
+
+
+def _verify_part(recipe: EncoderRecipe) -> VerifyEncoderPart:
+    # What to do with a refusal is not the gate's business.
+    gate = replace(recipe.gate, on_refused="stop")
+    return VerifyEncoderPart(gate=gate, form=recipe.form, model=recipe.model.name)

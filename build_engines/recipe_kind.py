@@ -1,0 +1,32 @@
+"""Which line a recipe is for, before anything of that line is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from build_engines.errors import RecipeError
+from build_engines.recipe import find_recipe
+from build_engines.recipe_toml import parse_toml
+
+Kind = Literal["recommender", "text", "encoder"]
+
+
+def recipe_kind(file: Path) -> Kind:
+    """The kind of a recipe file, or of the built-in one of that name.
+
+    Raises:
+        RecipeError: it is missing, not TOML, or of a kind that is not known.
+    """
+    file = find_recipe(file)
+    kind = parse_toml(file)[0].get("kind")
+    if kind == "text":
+        return "text"
+    if kind == "encoder":
+        return "encoder"
+    if kind is not None:
+        raise RecipeError(
+            f'{file}: kind is {kind!r}; write kind = "text" for a text model, kind = "encoder" for a sentence encoder, and '
+            "leave it out for a recommender"
+        )
+    return "recommender"

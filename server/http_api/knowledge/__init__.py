@@ -1,0 +1,1 @@
+"""``/v1/knowledge``: the shop's pages in and out."""

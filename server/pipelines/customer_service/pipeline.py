@@ -1,0 +1,328 @@
+"""From a shopper's message to an answer that cites, an answer from the order, or a person. The order of the steps is the point.
+
+What must be heard by a person is heard first, before anything is looked up. Then the order that the caller passed in is asked,
+if the question is about it; then the pages, by one call of the encoder and one search. A passage is quoted only above the
+shop's threshold, and a language model's text stands only where a page bears out every sentence of it. Whatever is away is told
+and costs no more than its part. Nothing is kept between two calls: there is no state here but what serves.
+
+Units: seconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from server.copy_domain import Language
+from server.errors import ServeError
+from server.knowledge_domain import Knowledge, Passage
+from server.pipelines.customer_service.events import AnswerPart, Emit, IntentHeard, SourcesFound
+from server.pipelines.customer_service.extractive import (
+    Candidate,
+    candidates,
+    extract,
+    source_of,
+)
+from server.pipelines.customer_service.finding import Case, Finding
+from server.pipelines.customer_service.generative import Phrasing
+from server.pipelines.customer_service.handover import TOLD, failures, not_helped, person_needed, times_asked
+from server.pipelines.customer_service.intents import OUT_OF_SCOPE
+from server.pipelines.customer_service.order_answers import order_answer, topic_of
+from server.pipelines.customer_service.ports import Hearing
+from server.pipelines.customer_service.rewriting import whole_question
+from server.pipelines.customer_service.summary import handover_summary
+from server.pipelines.customer_service.support_check import SupportLimits
+from server.pipelines.customer_service.words import has_words
+from server.sentence_encoder import SentenceEncoder
+from server.support_domain import (
+    Entity,
+    EntityKind,
+    Handover,
+    HandoverReason,
+    Intent,
+    Missing,
+    Order,
+    Source,
+    SupportAnswer,
+    SupportRequest,
+    Tier,
+)
+from server.text_generator import TextGenerator
+
+log = logging.getLogger("vitrine.support")
+
+MOST_EVIDENCE = 3
+MOST_HEARD_CHARS = 4_000  # of a message are listened to for signals and entities: from both of its ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When a shop would rather have a person answer.
+
+    Attributes:
+        answer: least confidence of a passage that is quoted, a probability.
+        answer_by_words: the same where there is no vector.
+        intent: least probability of an intent; None: the model's own.
+        times_asked: the same question asked so often is a failure (>= 2).
+        quote_chars: longest quote (> 0).
+        quotes: passages quoted in one answer at most (>= 1).
+        second_margin: a further passage is quoted where its odds are at least the best one's times ``exp(-second_margin)``.
+        person_intents: labels of the classifier that mean a person is asked for.
+        support: of sentences that a language model wrote.
+    """
+
+    answer: float = 0.68
+    answer_by_words: float = 0.7
+    intent: float | None = None
+    times_asked: int = 2
+    quote_chars: int = 480
+    quotes: int = 2
+    second_margin: float = 1.0
+    person_intents: frozenset[str] = frozenset({"talk_to_person"})
+    support: SupportLimits = field(default_factory=SupportLimits)
+
+
+class SupportPipeline:
+    """The answer.
+
+    Attributes:
+        encoder: of texts; None: there is none.
+        knowledge: the pages; None: there are none.
+        generator: of texts; None: there is none.
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceEncoder | None,
+        knowledge: Knowledge | None,
+        generator: TextGenerator | None,
+        hearing: Hearing,
+        thresholds: Thresholds,
+        *,
+        generate: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Put together.
+
+        Args:
+            encoder: see above.
+            knowledge: see above.
+            generator: see above.
+            hearing: language, signals, entities, masking.
+            thresholds: when a person answers instead.
+            generate: whether a language model phrases answers where a request does not say.
+            clock: monotonic seconds.
+        """
+        self.encoder = encoder
+        self.knowledge = knowledge
+        self.generator = generator
+        self._hearing = hearing
+        self._thresholds = thresholds
+        self._generate = generate
+        self._clock = clock
+        self._finding = Finding(encoder, knowledge, self._suspicious, thresholds.intent, clock)
+        self._phrasing = (
+            None if generator is None else Phrasing(generator, hearing.masked, thresholds.support)
+        )
+
+    async def answer(
+        self, request: SupportRequest, *, emit: Emit, deadline_at_s: float, tenant: str = ""
+    ) -> SupportAnswer:
+        """Answer one question.
+
+        Args:
+            request: within the limits of ``support_limits``.
+            emit: told of each part as it is released.
+            deadline_at_s: by when.
+            tenant: whose it is, for the text engine's fairness.
+
+        Raises:
+            DeadlineExceeded: neither an answer nor a reason for a person was found in time.
+        """
+        began_s = self._clock()
+        message = request.turns[-1].content
+        heard_text = _both_ends(message)
+        language = self._hearing.language(heard_text, request.turns[:-1], request.locale)
+        entities = self._hearing.entities(heard_text)
+        case = Case(request, emit, deadline_at_s, tenant, language, entities)
+        signals = self._hearing.signals(heard_text)
+        reason = person_needed(signals)
+        try:
+            if reason is not None:
+                return self._hand_over(case, reason, heard=getattr(signals, reason.value))
+            if not has_words(message):
+                return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
+            again = times_asked(request.turns) >= self._thresholds.times_asked
+            if again or not_helped(request.turns):
+                return self._hand_over(case, HandoverReason.REPEATED_FAILURE)
+            return await self._look_up(case)
+        finally:
+            case.times_s["total"] = self._clock() - began_s
+
+    async def learn(self, passages: Sequence[Passage]) -> None:
+        """Read pages before anyone asks for them, behind all that is live; raises ``ServeError`` where the encoder is away."""
+        await self._finding.learn(passages)
+
+    async def _look_up(self, case: Case) -> SupportAnswer:
+        case.asked = whole_question(case.request.turns)
+        topic = topic_of(case.request.turns[-1].content) or topic_of(case.asked)
+        order = case.request.order
+        if order is not None and topic is not None:
+            if _names_another(order, case.entities):
+                return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
+            answered = order_answer(order, topic, case.language, self._suspicious)
+            if answered is None:
+                return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
+            case.intent = Intent(label=topic.label, confidence=1.0)
+            case.confidence = 1.0
+            return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
+        agreements = await self._finding.find(case)
+        found = candidates(case.asked, case.hits, agreements)
+        if found:
+            case.hits = tuple(one.hit for one in found)
+            case.confidence = found[0].confidence
+        reason = self._doubt(case, found)
+        if reason is not None:
+            return self._hand_over(case, reason)
+        return await self._write(case, found)
+
+    def _doubt(self, case: Case, found: Sequence[Candidate]) -> HandoverReason | None:
+        thresholds = self._thresholds
+        if case.intent.label in thresholds.person_intents:
+            return HandoverReason.ASKED_FOR_PERSON
+        if case.intent.label == OUT_OF_SCOPE:
+            return HandoverReason.OUT_OF_SCOPE
+        if not found:
+            return HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
+        best = found[0]
+        if best.confidence >= (thresholds.answer_by_words if best.by_words else thresholds.answer):
+            return None
+        return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
+
+    async def _write(self, case: Case, found: list[Candidate]) -> SupportAnswer:
+        thresholds = self._thresholds
+        least = found[0].logit - thresholds.second_margin
+        quoted = [one.hit.passage for one in found[: thresholds.quotes] if one.logit >= least]
+        began_s = self._clock()
+        generate = case.request.generate
+        if self._generate if generate is None else generate:
+            phrased = await self._phrase(case)
+            if phrased is not None:
+                return phrased
+        extracts = [
+            extract(case.asked, passage, case.language, most_chars=thresholds.quote_chars)
+            for passage in quoted
+        ]
+        case.times_s["answer"] = self._clock() - began_s
+        parts = [one.text + "\n\n" for one in extracts[:-1]] + [extracts[-1].text]
+        sources = tuple(one.source for one in extracts)
+        return self._answered(case, Tier.EXTRACTIVE, tuple(parts), sources, self._encoder_model())
+
+    async def _phrase(self, case: Case) -> SupportAnswer | None:
+        if self._phrasing is None or self.encoder is None or Missing.ENCODER in case.missing:
+            case.missing.append(Missing.TEXT_MODEL)
+            return None
+        passages = [hit.passage for hit in case.hits]
+        began_s = self._clock()
+        left_s = case.deadline_at_s - began_s
+        try:
+            async with asyncio.timeout(max(0.0, 0.9 * left_s)):
+                phrased = await self._phrasing.phrase(
+                    case.asked,
+                    passages,
+                    case.language,
+                    self.encoder,
+                    deadline_at_s=case.deadline_at_s,
+                    arrived_at_s=began_s,
+                    tenant=case.tenant,
+                )
+        except (ServeError, TimeoutError) as error:
+            log.warning("no language model", extra={"reason": type(error).__name__})
+            case.missing.append(Missing.TEXT_MODEL)
+            return None
+        finally:
+            case.times_s["check"] = self._clock() - began_s
+        if phrased is None:
+            return None
+        sources = tuple(dict.fromkeys(source_of(passages[pair.page], pair.unit) for pair in phrased.pairs))
+        joint = " " if case.language is Language.EN else ""
+        parts = [text + joint for text in phrased.sentences[:-1]] + [phrased.sentences[-1]]
+        return self._answered(case, Tier.GENERATIVE, tuple(parts), sources, phrased.model)
+
+    def _hand_over(self, case: Case, reason: HandoverReason, heard: str = "") -> SupportAnswer:
+        request = case.request
+        doubtful = reason in (HandoverReason.OUT_OF_SCOPE, HandoverReason.LOW_CONFIDENCE)
+        if doubtful and failures(request.turns):
+            reason = HandoverReason.REPEATED_FAILURE
+        evidence = tuple(source_of(hit.passage, hit.passage.text) for hit in case.hits[:MOST_EVIDENCE])
+        summary = handover_summary(
+            request.turns,
+            case.language,
+            self._hearing.masked,
+            heard=heard,
+            intent=case.intent,
+            entities=case.entities,
+            evidence=evidence,
+            searched=case.searched,
+        )
+        handover = Handover(reason=reason, summary=summary, evidence=evidence)
+        text = TOLD[case.language][reason]
+        return self._answered(case, Tier.HANDOVER, (text,), (), self._encoder_model(), handover)
+
+    def _answered(
+        self,
+        case: Case,
+        tier: Tier,
+        parts: tuple[str, ...],
+        sources: tuple[Source, ...],
+        model: tuple[str, str],
+        handover: Handover | None = None,
+    ) -> SupportAnswer:
+        case.emit(IntentHeard(case.intent, case.language, case.entities))
+        case.emit(SourcesFound(sources, case.epoch))
+        for part in parts:
+            case.emit(AnswerPart(part))
+        return SupportAnswer(
+            text="".join(parts),
+            language=case.language,
+            intent=case.intent,
+            sources=sources,
+            handover=handover,
+            served_by=tier,
+            model=model,
+            knowledge_epoch=case.epoch,
+            entities=case.entities,
+            missing=tuple(case.missing),
+            confidence=case.confidence,
+            timings_s=case.times_s,
+        )
+
+    def _encoder_model(self) -> tuple[str, str]:
+        if self.encoder is None:
+            return "", ""
+        info = self.encoder.info()
+        return info.name, info.version
+
+    def _suspicious(self, text: str) -> bool:
+        return self._hearing.instructs(text)
+
+
+def _names_another(order: Order, entities: tuple[Entity, ...]) -> bool:
+    """Whether the question names an order, and it is not the one that was passed in."""
+    named = {
+        _plain(entity.value or entity.text) for entity in entities if entity.kind is EntityKind.ORDER_NUMBER
+    }
+    own = _plain(order.order_id)
+    return bool(named) and bool(own) and not any(name in own or own in name for name in named)
+
+
+def _plain(number: str) -> str:
+    return "".join(char for char in number.lower() if char.isalnum())
+
+
+def _both_ends(text: str) -> str:
+    half = MOST_HEARD_CHARS // 2
+    return text if len(text) <= MOST_HEARD_CHARS else f"{text[:half]}\n{text[-half:]}"
