@@ -25,6 +25,7 @@ from build_engines.intents.recipe_parts import IntentsPart, IntentTuning, Sample
 from build_engines.intents.split import SplitShares
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
+from build_engines.models.causal.options import BLOCKS
 from build_engines.recipe_parts import (
     CompilePart,
     DataPart,
@@ -189,6 +190,7 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_context": Limit(2, TOKENS),
         "max_chunk": Limit(1, TOKENS),
         "plan_batch": Limit(1, 1024),
+        "block": Limit(min(BLOCKS), max(BLOCKS)),
     },
     TuningConfig: {
         "epochs": EPOCHS,

@@ -125,10 +125,10 @@ def decide(deadlines_s: Sequence[float], moment: Moment, limits: BatchLimits, co
         return Decision(late, 0, 0, "idle", min(moment.pack_at_s, head - cost.predict_s(1)))
     size = min(waiting, limits.max_items)
     reason: Reason = "full" if size == limits.max_items else "idle"
-    fit = cost.fits(head - start, size)
+    fit = max(cost.fits(head - start, size), 1)  # the head is not late, whatever rounding says of what fits
     if fit < size:
         reason = "deadline"
-        skip, size = _shrink(deadlines_s, late, max(fit, 1), start, limits, cost)
+        skip, size = _shrink(deadlines_s, late, fit, start, limits, cost)
         late += skip
     elif reason == "idle" and limits.max_wait_s > 0.0:
         window = moment.oldest_s + limits.max_wait_s

@@ -93,6 +93,12 @@ def test_every_colour_material_and_feature_in_the_copy_stands_in_the_record(seed
     for example in examples(seed):
         record = "\n".join(record_lines(example.request.product)).lower()
         copy = said(example).lower()
+        known = {word.lower() for words in KNOWN_WORDS[example.request.language].values() for word in words}
+        for word in sorted(known, key=len, reverse=True):
+            if (
+                word in record
+            ):  # its end and the next word's beginning may read as a third: 森林绿 + 茶壶 is no 绿茶
+                copy = copy.replace(word, "|")
         for words in KNOWN_WORDS[example.request.language].values():
             for word in words:
                 edge = r"\b" if example.request.language is Language.EN else ""

@@ -85,6 +85,13 @@ def test_equals_are_served_in_order_of_arrival(
         assert deadlines[refuse - 1] < deadlines[refuse]
 
 
+def test_a_head_that_is_due_now_and_costs_nothing_to_speak_of_is_served() -> None:
+    """Its cost is less than the clock can tell: it is not late, so it is one that fits."""
+    tiny = CostModel(0.0, 1e-33)
+
+    assert decide([100.0], at(), BatchLimits(max_items=MAX), tiny)[:2] == (0, 1)
+
+
 def test_a_full_batch_is_the_first_by_deadline() -> None:
     """Six wait, four fit: the four most urgent go."""
     assert decide([200.0] * 6, at(), BatchLimits(max_items=MAX), COST) == (0, 4, 0, "full", math.inf)
