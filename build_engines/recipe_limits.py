@@ -23,9 +23,9 @@ from build_engines.encoder.recipe_parts import (
 from build_engines.intents.linear_parts import LinearConfig
 from build_engines.intents.recipe_parts import IntentsPart, IntentTuning, SampleIntentsPart, ThresholdPart
 from build_engines.intents.split import SplitShares
+from build_engines.models.causal.options import BLOCKS
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
-from build_engines.models.causal.options import BLOCKS
 from build_engines.recipe_parts import (
     CompilePart,
     DataPart,
