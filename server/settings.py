@@ -203,6 +203,18 @@ class Settings:
     support_person_intents: tuple[str, ...] = _setting(
         ("talk_to_person",), "labels of the classifier that mean a person is asked for, separated by commas"
     )
+    support_signal_files: tuple[str, ...] = _setting(
+        (), "files with a shop's own words for what a person must hear, as in data/signals_en.txt"
+    )
+    support_injection_files: tuple[str, ...] = _setting(
+        (), "files with a shop's own expressions of attempts to give instructions, as in data/injections.txt"
+    )
+    support_order_formats: Path | None = _setting(
+        None, "file with the forms of the shop's order numbers, regular expressions, one a line"
+    )
+    support_product_names: Path | None = _setting(
+        None, "file with names of products that shoppers may mention, one a line"
+    )
     support_quotes: int = _setting(
         2, "passages quoted in one answer: the best, and those that may be as good", low=1, high=5
     )

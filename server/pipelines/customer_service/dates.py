@@ -221,7 +221,7 @@ _READERS: tuple[tuple[re.Pattern[str], _Reader], ...] = tuple(
         (r"(?<![\d./-])(?P<a>\d{1,2})(?P<sep>[/.-])(?P<b>\d{1,2})(?P=sep)(?P<y>(?:19|20)\d\d|\d\d)(?![\d/-])", _slashed),
         (rf"{_B}(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?P<month>{_MONTH})(?:,? (?P<y>(?:19|20)\d\d))?{_E}", _named),
         (rf"{_B}(?P<month>{_MONTH}) (?:the )?(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?:,? (?P<y>(?:19|20)\d\d))?(?![\d:.]|\s?%)", _named),
-        (rf"(?:(?P<y>(?:19|20)\d\d|[零一二三四五六七八九]{{4}}|[今去明前])\s?年?\s?)?(?P<m>\d{{1,2}}|十[一二]?|[一二三四五六七八九])\s?月\s?(?P<d>\d{{1,2}}|[一二三]?十[一二三四五六七八九]?|[一二三四五六七八九])\s?[日号]", _chinese),
+        (r"(?:(?P<y>(?:19|20)\d\d|[零一二三四五六七八九]{4}|[今去明前])\s?年?\s?)?(?P<m>\d{1,2}|十[一二]?|[一二三四五六七八九])\s?月\s?(?P<d>\d{1,2}|[一二三]?十[一二三四五六七八九]?|[一二三四五六七八九])\s?[日号]", _chinese),
         (r"(?<![a-z])(?:the day before yesterday|day before yesterday|yesterday|today|tonight|this (?:morning|afternoon|evening)|last night|(?:the )?day after tomorrow|tomorrow)(?![a-z])|大前天|前天|前日|昨[天日晚]|今[天日晚早]|明[天日晚]|大后天|后天", _near),
         (rf"{_B}(?P<which>last|past|next|this|on) (?P<day>{_WEEKDAY}){_E}", _weekday),
         (r"(?P<which>上+个?|下+个?|这个?|本)?(?:周|星期|礼拜)(?P<day>[一二三四五六日天末1-6])(?![\d年个月周])", _chinese_weekday),

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from server.pipelines.customer_service.expressions import unusable
+from server.pipelines.customer_service.expressions import Expressions, unusable
 from server.pipelines.product_copy.folding import folded_once
 from server.pipelines.product_copy.instructions import squeezed, unleet
 
@@ -58,8 +58,8 @@ class InjectionList(NamedTuple):
     """One kind's expressions for one place."""
 
     kind: AttemptKind
-    says: re.Pattern[str]
-    looks_like: re.Pattern[str]
+    says: Expressions
+    looks_like: Expressions
 
 
 Lists = Mapping[Place, tuple[InjectionList, ...]]
@@ -129,8 +129,8 @@ def _of_place(
         if where in wheres:
             yield InjectionList(
                 AttemptKind(kind),
-                re.compile("|".join(f"(?:{one})" for one in expressions)),
-                re.compile("|".join(f"(?:{one})" for one in looks.get((kind, where), [])) or "(?!)"),
+                Expressions(expressions),
+                Expressions(looks.get((kind, where), [])),
             )
 
 
@@ -192,8 +192,9 @@ def _plainly(text: str, kinds: Sequence[InjectionList]) -> Iterator[Attempt]:
 
 def _matches(folded: str, kinds: Sequence[InjectionList]) -> Iterator[tuple[int, int, AttemptKind]]:
     for kind, says, looks_like in kinds:
-        quiet = looks_like.sub(lambda found: _BLANK * len(found.group()), folded)
-        for found in says.finditer(quiet):
+        if says.search(folded) is None:
+            continue
+        for found in says.finditer(looks_like.blanked(folded, _BLANK)):
             if found.end() > found.start():
                 yield found.start(), found.end(), kind
 
