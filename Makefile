@@ -49,8 +49,8 @@ check: $(STAMP_DEV)  ## format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP_DEV)  ## measure every figure of the README; BEAUTY=FOLDER adds the public log
-	$(BIN)/python -m bench $(if $(BEAUTY),--beauty $(BEAUTY))
+bench: $(STAMP_DEV)  ## measure every figure of the README; BEAUTY=FOLDER adds the public log, PEERS=1 texts through the server
+	$(BIN)/python -m bench $(if $(BEAUTY),--beauty $(BEAUTY)) $(if $(PEERS),--peers)
 
 clean:           ## remove caches and build outputs, not the environment
 	rm -rf .workspace .sample_shop .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,19 @@ from server.artifacts.repository import CURRENT_FILE
 RECIPE = "build_engines/recipes/bench_50k.toml"
 MODELS = {"fp32": "bench-50k-fp32", "int8": "bench-50k-int8"}
 GATE_REFUSED = 4  # exit code of the builder; on a busy machine a speed-up may be undecidable
-PARTS = ("quality", "copy", "engine", "serving", "overload", "grpc", "metrics", "start")
+PARTS = (
+    "quality",
+    "copy",
+    "sampling",
+    "text_engine",
+    "engine",
+    "serving",
+    "overload",
+    "grpc",
+    "metrics",
+    "start",
+)
+ALONE = {"quality", "copy", "sampling", "text_engine"}  # that need no recommender of the benchmark
 
 
 def main() -> int:
@@ -37,16 +49,32 @@ def main() -> int:
         )
         results["quality"] = quality.measure(args.repository, args.beauty)
     if "copy" in wanted:
-        from bench import copy_quality
+        from bench import copy_perplexity, copy_quality
 
         _say("product copy: planted falsehoods, templates, and the text model if one is published")
         results["copy"] = copy_quality.measure(args.text_repository)
+        results["copy"]["perplexity"] = copy_perplexity.measure(args.text_repository)
+    if "sampling" in wanted:
+        from bench import sampling
+
+        _say("choosing tokens, 8 texts of 151,936")
+        results["sampling"] = sampling.measure_all()
+    if "text_engine" in wanted:
+        from bench import text_engine
+
+        _say("text engine alone, half a billion random weights (packaging takes minutes the first time)")
+        results["text_engine"] = text_engine.run(args.out / "text", text_engine.VARIANTS.split(","))
+    if args.peers:
+        from bench import text_peers
+
+        _say("text engine through its server, as other engines were measured")
+        results["text_peers"] = text_peers.measure(args.out / "text")
     if args.intents:
         from bench import intents
 
         _say("intents on public sets: training, FP32 and INT8 (half an hour on 2 cores)")
         results["intents"] = intents.measure_sets(args.intents, args.out / "intents")
-    if set(wanted) - {"quality", "copy"}:
+    if set(wanted) - ALONE:
         for precision, model in MODELS.items():
             _build(args.repository, precision, model)
     bodies = args.out / "bodies.jsonl"
@@ -89,6 +117,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; repeatable; default: all")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each timed run (default: %(default)s)")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="measure texts through the server as well, by the peers' workloads (minutes)",
+    )
     parser.add_argument(
         "--beauty",
         type=Path,

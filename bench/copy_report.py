@@ -7,6 +7,7 @@ from typing import Any
 from bench.tables import number, table
 
 Json = dict[str, Any]
+_OTHERS = ("planted", "true", "perplexity")
 _EFFORTS = ("first_try", "regenerated", "edited", "template")
 
 
@@ -35,7 +36,7 @@ def copy_tables(results: Json) -> str:
             ],
         ),
     ]
-    written = {name: run for name, run in results.items() if name not in ("planted", "true")}
+    written = {name: run for name, run in results.items() if name not in _OTHERS}
     head = ["written by", "language", "texts", *_EFFORTS, "claims", "refused", "false released"]
     head += ["over the limits", "distinct-2", "s a text"]
     rows = [
@@ -52,4 +53,24 @@ def copy_tables(results: Json) -> str:
         for language, one in run.items()
     ]
     parts += ["### Product copy of the sample shop, all channels", table(head, rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_perplexity(results.get("perplexity") or {})])
+
+
+def _perplexity(held_out: Json) -> list[str]:
+    if not held_out:
+        return []
+    head = ["language", "pairs", "tokens", "perplexity", "next token right"]
+    rows = [
+        [
+            language,
+            str(row["pairs"]),
+            str(row["tokens"]),
+            number(row["perplexity"], 3),
+            f"{100 * row['greedy right']:.1f} %",
+        ]
+        for language, row in held_out["languages"].items()
+    ]
+    return [
+        f"### Copy of another shop, as {held_out['model']} version {held_out['version']} reads it",
+        table(head, rows),
+    ]

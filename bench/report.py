@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench import text_tables
 from bench.copy_report import copy_tables
 from bench.tables import number as _number
 from bench.tables import table as _table
@@ -20,6 +21,9 @@ def markdown(results: Json) -> str:
     for name, write in (
         ("quality", _quality),
         ("copy", copy_tables),
+        ("sampling", text_tables.sampling),
+        ("text_engine", text_tables.engine),
+        ("text_peers", text_tables.peers),
         ("engine", _engine),
         ("start", _start),
         ("serving", _serving),

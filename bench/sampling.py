@@ -19,6 +19,8 @@ import numpy.typing as npt
 from server.sampling.numpy_sampler import NumpySampler
 from server.text_domain import GenerateRequest, SamplingParams
 
+STEP_MS = 45.0  # a decode step of 8 texts at this vocabulary, on the machine of the README
+
 Logits = npt.NDArray[np.float32]
 
 
@@ -93,25 +95,41 @@ def measure(logits_BV: Logits, case: dict[str, Any], repeats: int) -> tuple[floa
     return statistics.median(took_ms), min(took_ms)
 
 
+def measure_all(rows: int = 8, vocab_size: int = 151_936, repeats: int = 60) -> dict[str, Any]:
+    """All cases: "flat" and "peaked", median and least milliseconds."""
+    made = {kind: logits(kind, rows, vocab_size) for kind in ("flat", "peaked")}
+    cases = {
+        name: {kind: measure(logits_BV, case, repeats) for kind, logits_BV in made.items()}
+        for name, case in CASES.items()
+    }
+    return {"rows": rows, "vocab_size": vocab_size, "cases": cases}
+
+
+def table(results: dict[str, Any], step_ms: float = STEP_MS) -> str:
+    """As Markdown."""
+    lines = [
+        f"{results['rows']} rows, {results['vocab_size']:,} tokens, median (least) CPU ms, share of a step of {step_ms:g} ms",
+        "",
+        "| | flat | peaked |",
+        "|---|---|---|",
+    ]
+    for name, kinds in results["cases"].items():
+        cells = [
+            f"{median:.2f} ({least:.2f}), {100 * median / step_ms:.1f} %" for median, least in kinds.values()
+        ]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--vocab", type=int, default=151_936)
-    parser.add_argument("--step-ms", type=float, default=45.0, help="decode step to compare with")
+    parser.add_argument("--step-ms", type=float, default=STEP_MS, help="decode step to compare with")
     parser.add_argument("--repeats", type=int, default=60)
     args = parser.parse_args()
-    print(
-        f"{args.rows} rows, {args.vocab:,} tokens, median (least) CPU ms, share of a step of {args.step_ms:g} ms\n"
-    )
-    print("| | flat | peaked |\n|---|---|---|")
-    made = {kind: logits(kind, args.rows, args.vocab) for kind in ("flat", "peaked")}
-    for name, case in CASES.items():
-        cells = []
-        for logits_BV in made.values():
-            median_ms, least_ms = measure(logits_BV, case, args.repeats)
-            cells.append(f"{median_ms:.2f} ({least_ms:.2f}), {100 * median_ms / args.step_ms:.1f} %")
-        print(f"| {name} | {cells[0]} | {cells[1]} |")
+    print(table(measure_all(args.rows, args.vocab, args.repeats), args.step_ms))
 
 
 if __name__ == "__main__":

@@ -215,8 +215,8 @@ class Bench:
             return dict(json.loads(out.read_text(encoding="utf-8")))
 
     @contextmanager
-    def server(self, model: str, *flags: str) -> Iterator[Running]:
-        """A server on its own ports for the length of a block; drained at its end."""
+    def server(self, model: str, *flags: str, within_s: float = 60.0) -> Iterator[Running]:
+        """A server on its own ports for the length of a block, of a recommender unless ``model`` is empty; drained at its end."""
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", HTTP)) == 0:
                 raise RuntimeError(f"port {HTTP} is taken: something else would be measured")
@@ -227,15 +227,14 @@ class Bench:
             "server",
             "--repository",
             str(self.repository),
-            "--model",
-            model,
+            *(("--model", model) if model else ()),
             *ports,
             *flags,
         ]
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
-            ready_s = _until_ready(process, began)
+            ready_s = _until_ready(process, began, within_s)
             yield Running(process.pid, ready_s)
         finally:
             if process.poll() is None:
@@ -246,8 +245,8 @@ class Bench:
                 process.kill()
 
 
-def _until_ready(process: subprocess.Popen[str], began: float) -> float:
-    while time.perf_counter() - began < 60:
+def _until_ready(process: subprocess.Popen[str], began: float, within_s: float) -> float:
+    while time.perf_counter() - began < within_s:
         if process.poll() is not None:
             said = process.stderr.read()[-1000:] if process.stderr else ""
             raise RuntimeError(f"the server ended with {process.returncode} before it was ready: {said}")
@@ -257,4 +256,4 @@ def _until_ready(process: subprocess.Popen[str], began: float) -> float:
                     return time.perf_counter() - began
         except (urllib.error.URLError, OSError):
             time.sleep(0.005)
-    raise RuntimeError("the server was not ready within 60 s")
+    raise RuntimeError(f"the server was not ready within {within_s:g} s")

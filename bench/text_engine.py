@@ -1,9 +1,9 @@
 """The text engine alone, without a batcher: decode steps and prefill by precision, against what memory allows.
 
-    python -m bench.text_engine FOLDER [--variants int4,int8,fp32] [--threads 2]
+    python -m bench.text_engine FOLDER [--variants int8+int4:128,int4,int8,fp32] [--threads 2]
 
 FOLDER keeps a checkpoint of Qwen2.5-0.5B's shape with random weights and the packages made of it: speed does not depend on
-what weights say. Variants are timed in turn, a call each, so that a noisy neighbour meets all of them. CPU time stands
+what weights say. A variant may say the block of its INT4 weights (32); one of two graphs has a row for each. All are timed in turn, a call each, so that a noisy neighbour meets all of them. CPU time stands
 beside wall time: where others compute as well, only it is a figure of the engine.
 
 The floor of a decode step is the bytes of all matrices over the rate at which this machine reads memory with that many
@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from build_engines.models.causal.options import TextOptions, Variant
-from build_engines.models.causal.package import package_text
+from build_engines.models.causal.options import GRAPHS, TextOptions, Variant
+from build_engines.models.causal.package import GRAPH_FILE, LIGHT_FILE, package_text
+from build_engines.models.causal.store import SUFFIX
 from server.engines.causal import CausalCall
 from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 
@@ -35,6 +37,7 @@ SHAPE: dict[str, Any] = {
 CAPACITY, FILLED, SLOTS, CHUNK = 512, 256, 8, 256
 CALLS = {"decode_1": (1, 1), "decode_8": (SLOTS, 1), "prefill_256": (1, CHUNK)}
 ROUNDS = {"decode_1": 40, "decode_8": 20, "prefill_256": 5}
+VARIANTS = "int8+int4:128,int4"
 READ_BYTES = 200_000_000
 
 
@@ -76,55 +79,75 @@ def make_checkpoint(folder: Path, shape: dict[str, Any] = SHAPE) -> Path:
     return folder
 
 
-def package(checkpoint: Path, folder: Path, variant: Variant) -> dict[str, Any]:
-    """Package one variant, unless it is there; says how long it took."""
+def package(checkpoint: Path, folder: Path, asked: str) -> dict[str, Any]:
+    """Package a variant ("int4", "int8+int4:128"), unless it is there; says how long it took."""
+    variant, block = parse(asked)
     vocab_size = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
     calibration = [np.random.default_rng(seed).integers(0, vocab_size, (2, 128)) for seed in range(2)]
     began = time.perf_counter()
     if not (folder / "model.onnx").is_file():
-        options = TextOptions(variant=variant, max_context=2048, max_chunk=CHUNK)
+        options = TextOptions(variant=variant, block=block, max_context=2048, max_chunk=CHUNK)
         package_text(
-            checkpoint, folder, options=options, calibration=calibration if variant == "int8" else ()
+            checkpoint, folder, options=options, calibration=calibration if "int8" in variant else ()
         )
-    return {"variant": variant, "package_s": time.perf_counter() - began}
+    return {"variant": asked, "package_s": time.perf_counter() - began}
 
 
-def measure(checkpoint: Path, folders: dict[Variant, Path], threads: int = 2) -> list[dict[str, Any]]:
+def parse(asked: str) -> tuple[Variant, int]:
+    """Variant and block."""
+    variant, _, block = asked.partition(":")
+    return cast("Variant", variant), int(block or 32)
+
+
+def measure(checkpoint: Path, folders: dict[str, Path], threads: int = 2) -> list[dict[str, Any]]:
     """Time all variants in turn.
 
     Returns:
-        A row a variant: for each of ``CALLS`` median and least wall time and median CPU time ("_ms", "_best_ms",
+        A row a graph: for each of ``CALLS`` median and least wall time and median CPU time ("_ms", "_best_ms",
         "_cpu_ms"), tokens a second by the median ("_tok_s"), and "floor_ms" of a decode step with "read_gb_s".
     """
-    engines, rows = {}, []
+    engines: dict[str, OnnxRuntimeCausal] = {}
+    rows: list[dict[str, Any]] = []
+    graphs: list[tuple[str, Path, bool]] = []
     for variant, folder in folders.items():
         began = time.perf_counter()
-        engines[variant] = OnnxRuntimeCausal(
-            folder / "model.onnx", pools={CAPACITY: SLOTS}, threads=threads, max_chunk=CHUNK
+        light = folder / LIGHT_FILE
+        engine = engines[variant] = OnnxRuntimeCausal(
+            folder / GRAPH_FILE,
+            pools={CAPACITY: SLOTS},
+            threads=threads,
+            max_chunk=CHUNK,
+            light=light if light.is_file() else None,
         )
-        rows.append({"variant": variant, "load_s": time.perf_counter() - began})
+        load_s = time.perf_counter() - began
+        for at, precision in enumerate(GRAPHS[parse(variant)[0]][: 1 + engine.limits.light]):
+            rows.append({"variant": variant, "graph": precision, "load_s": load_s})
+            graphs.append((variant, folder / (GRAPH_FILE, LIGHT_FILE)[at], at == 1))
     speed = read_bytes_s(threads)
     for name, (size, width) in CALLS.items():
-        steps = {variant: _call(engine, size, width) for variant, engine in engines.items()}
-        wall, cpu = _in_turn(list(steps.values()), ROUNDS[name])
+        steps = [_call(engines[variant], size, width, light) for variant, _, light in graphs]
+        wall, cpu = _in_turn(steps, ROUNDS[name])
         for row, wall_R, cpu_R in zip(rows, wall, cpu, strict=True):
             row[f"{name}_ms"] = float(np.median(wall_R)) * 1e3
             row[f"{name}_best_ms"] = min(wall_R) * 1e3
             row[f"{name}_cpu_ms"] = float(np.median(cpu_R)) * 1e3
             row[f"{name}_tok_s"] = size * width / float(np.median(wall_R))
-    for row, folder in zip(rows, folders.values(), strict=True):
+    for row, (_, graph, is_light) in zip(rows, graphs, strict=True):
         row["read_gb_s"] = speed / 1e9
-        row["floor_ms"] = matrix_bytes(checkpoint, folder) / speed * 1e3
+        row["floor_ms"] = matrix_bytes(checkpoint, graph, is_light) / speed * 1e3
     for engine in engines.values():
         engine.close()
     return rows
 
 
-def matrix_bytes(checkpoint: Path, folder: Path) -> int:
-    """Bytes that a decode step must read: all weights but the embedding table."""
+def matrix_bytes(checkpoint: Path, graph: Path, light: bool) -> int:
+    """Bytes that a decode step must read: all weights but the embedding table, which a light graph has not."""
+    size = graph.with_suffix(SUFFIX).stat().st_size
+    if light:
+        return size
     shape = json.loads((checkpoint / "config.json").read_text())
-    table = shape["vocab_size"] * shape["hidden_size"] * (4 if folder.name == "fp32" else 2)
-    return (folder / "model.weights").stat().st_size - int(table)
+    table = shape["vocab_size"] * shape["hidden_size"] * (4 if graph.parent.name.startswith("fp32") else 2)
+    return size - int(table)
 
 
 def read_bytes_s(threads: int) -> float:
@@ -139,10 +162,10 @@ def read_bytes_s(threads: int) -> float:
     return best
 
 
-def _call(engine: OnnxRuntimeCausal, size: int, width: int) -> Callable[[], object]:
+def _call(engine: OnnxRuntimeCausal, size: int, width: int, light: bool) -> Callable[[], object]:
     ids_BT = np.random.default_rng(0).integers(0, engine.limits.vocab_size, (size, width))
     filled = FILLED if width == 1 else 0
-    call = CausalCall(CAPACITY, 0, ids_BT, np.full(size, filled), np.full(size, width))
+    call = CausalCall(CAPACITY, 0, ids_BT, np.full(size, filled), np.full(size, width), light)
     return lambda: engine.run(call)
 
 
@@ -161,20 +184,25 @@ def _in_turn(
     return wall, cpu
 
 
+def run(folder: Path, variants: Sequence[str], threads: int = 2) -> list[dict[str, Any]]:
+    """Make what is missing, and measure."""
+    checkpoint = make_checkpoint(folder / "checkpoint")
+    folders = {one: folder / one.replace(":", "-") for one in variants}
+    for variant, place in folders.items():
+        print(json.dumps(package(checkpoint, place, variant)), file=sys.stderr, flush=True)
+    return measure(checkpoint, folders, threads)
+
+
 def main() -> None:
     """Make what is missing, measure, and print a JSON line a variant."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--variants", default="int4,int8")
+    parser.add_argument("--variants", default=VARIANTS)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    checkpoint = make_checkpoint(arguments.folder / "checkpoint")
-    folders: dict[Variant, Path] = {one: arguments.folder / one for one in arguments.variants.split(",")}
-    for variant, folder in folders.items():
-        print(json.dumps(package(checkpoint, folder, variant)), flush=True)
-    for row in measure(checkpoint, folders, arguments.threads):
+    for row in run(arguments.folder, arguments.variants.split(","), arguments.threads):
         print(json.dumps({key: round(one, 2) if isinstance(one, float) else one for key, one in row.items()}))
 
 

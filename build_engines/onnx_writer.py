@@ -39,6 +39,7 @@ class OnnxWriter:
         self._tape = tape.Tape()
         self._inputs: list[ir.Value] = []
         self._constants: dict[str, ir.Value] = {}
+        self._opsets = {"": OPSET}
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
         """Declare a graph input."""
@@ -73,6 +74,11 @@ class OnnxWriter:
         """A node with one output."""
         return self._tape.op(kind, list(inputs), attributes or None)
 
+    def microsoft(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """A node with one output, of ONNX Runtime's own operators: for packages of that runtime only."""
+        self._opsets["com.microsoft"] = 1
+        return self._tape.op(kind, list(inputs), attributes or None, domain="com.microsoft")
+
     def ops(self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Any) -> Sequence[ir.Value]:
         """A node with several outputs."""
         return self._tape.op_multi_out(kind, list(inputs), attributes or None, num_outputs=outputs)
@@ -105,7 +111,7 @@ class OnnxWriter:
             finals,
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
-            opset_imports={"": OPSET},
+            opset_imports=self._opsets,
             name=self._name,
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="vitrine")

@@ -185,7 +185,11 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_calibration_pairs": PAIRS,
         "seed": SEED,
     },
-    PackagePart: {"max_context": Limit(2, TOKENS), "max_chunk": Limit(1, TOKENS)},
+    PackagePart: {
+        "max_context": Limit(2, TOKENS),
+        "max_chunk": Limit(1, TOKENS),
+        "plan_batch": Limit(1, 1024),
+    },
     TuningConfig: {
         "epochs": EPOCHS,
         "batch_tokens": Limit(1, 2**24),

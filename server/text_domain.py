@@ -56,7 +56,7 @@ class SamplingParams:
         min_p: in [0, 1]; 0 is off.
         repetition_penalty: over prompt and answer (> 0); 1 is off.
         presence_penalty, frequency_penalty: over the answer, in [-2, 2]; OpenAI's.
-        seed: same seed and prompt, same text, whatever else runs; None: not repeatable.
+        seed: same seed and prompt, same text, whatever else runs; None: not repeatable, unless it is greedy.
         logit_bias: token id to what is added, in [-100, 100].
         top_logprobs: how many alternatives are told a token; None: no logprobs at all, 0: of the chosen token only.
     """
@@ -71,6 +71,11 @@ class SamplingParams:
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     top_logprobs: int | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same prompt must give the same text, whatever else runs."""
+        return self.seed is not None or self.temperature == 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

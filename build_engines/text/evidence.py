@@ -32,9 +32,9 @@ def parity_evidence(engine: Sequence[Scores], wanted: Sequence[Scores], part: Te
 
 
 def perplexity_evidence(
-    parent: Sequence[Scores], candidate: Sequence[Scores], part: TextGatePart
+    parent: Sequence[Scores], candidate: Sequence[Scores], part: TextGatePart, answers: str = ""
 ) -> Measurement:
-    """How much higher the perplexity is than the parent's."""
+    """How much higher the perplexity is than the parent's; ``answers``: in which graph those were computed."""
     rise, low, high = bootstrap_rise(parent, candidate, seed=part.seed)
     verdict = _verdict(low, high, part.max_perplexity_rise)
     agree = np.concatenate([a.greedy == b.greedy for a, b in zip(parent, candidate, strict=True)]).mean()
@@ -43,7 +43,7 @@ def perplexity_evidence(
         note += "; more pairs would decide it"
     return Measurement(
         kind="quality",
-        name="perplexity rise over the FP32 parent",
+        name="perplexity rise over the FP32 parent" + (f", {answers}" if answers else ""),
         value=rise,
         unit="ratio",
         limit=part.max_perplexity_rise,

@@ -12,7 +12,7 @@ from build_engines.steps import Looker, Redo, say_published
 from build_engines.text.load import run as run_load
 from build_engines.text.load import sources
 from build_engines.text.recipe import TextRecipe
-from build_engines.text.recipe_parts import LoadTextPart, PackagePart, VerifyTextPart
+from build_engines.text.recipe_parts import LoadTextPart, PackageTextPart, VerifyTextPart
 from build_engines.text.records import FinetuneRecord, PackageRecord, TextLoadRecord, TextVerifyRecord
 from build_engines.text.states import Packaged, TextLoaded, TextPublished, TextVerified, Tuned
 from build_engines.text.tuning_parts import TuningConfig
@@ -37,7 +37,7 @@ def _finetune(loaded: TextLoaded, part: TuningConfig | None, work: Work) -> Fine
     return finetune.run(loaded, part, work)
 
 
-def _package(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:
+def _package(tuned: Tuned, part: PackageTextPart, work: Work) -> PackageRecord:
     from build_engines.text import package
 
     return package.run(tuned, part, work)
@@ -73,7 +73,7 @@ FINETUNE: Stage[TextLoaded, TuningConfig | None, FinetuneRecord, Tuned] = Stage(
     code=(*_PAIRS, *_LEARNING, "build_engines.text.line", "build_engines.models.bfloat16"),
     packages=("torch", "transformers", "peft", "safetensors"),
 )
-PACKAGE: Stage[Tuned, PackagePart, PackageRecord, Packaged] = Stage(
+PACKAGE: Stage[Tuned, PackageTextPart, PackageRecord, Packaged] = Stage(
     name="package",
     run=_package,
     record=PackageRecord,
@@ -154,7 +154,7 @@ def verified_by(recipe: TextRecipe, workspace: Workspace, redo: Redo) -> TextVer
 
     loaded = do(LOAD, Start(), _load_part(recipe))
     tuned = do(FINETUNE, loaded, recipe.finetune)
-    packaged = do(PACKAGE, tuned, recipe.package)
+    packaged = do(PACKAGE, tuned, _package_part(recipe))
     return do(VERIFY, packaged, _verify_part(recipe))
 
 
@@ -164,13 +164,17 @@ def status(recipe: TextRecipe, workspace: Workspace) -> list[tuple[str, str]]:
     peek = looker.peek
     loaded = peek(LOAD, Start(), _load_part(recipe))
     tuned = peek(FINETUNE, loaded, recipe.finetune)
-    packaged = peek(PACKAGE, tuned, recipe.package)
+    packaged = peek(PACKAGE, tuned, _package_part(recipe))
     peek(VERIFY, packaged, _verify_part(recipe))
     return looker.rows
 
 
 def _load_part(recipe: TextRecipe) -> LoadTextPart:
     return LoadTextPart(checkpoint=recipe.checkpoint, data=recipe.data, split=recipe.split)
+
+
+def _package_part(recipe: TextRecipe) -> PackageTextPart:
+    return PackageTextPart(package=recipe.package, compile=recipe.compile)
 
 
 def _verify_part(recipe: TextRecipe) -> VerifyTextPart:

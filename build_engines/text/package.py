@@ -10,44 +10,99 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from build_engines.models.causal.options import Ids, TextOptions
-from build_engines.models.causal.package import TextPackage, package_text
+from build_engines.errors import TargetError
+from build_engines.models.causal.options import GRAPHS, Ids, TextOptions
+from build_engines.models.causal.package import TextPackage, compile_plan, package_text
 from build_engines.stage import Work
+from build_engines.targets import tensorrt_plan
 from build_engines.text.pair_arrays import load_pairs, pairs_path
 from build_engines.text.pairs import EncodedPair
-from build_engines.text.recipe_parts import PackagePart
+from build_engines.text.recipe_parts import PackagePart, PackageTextPart
 from build_engines.text.records import PackagedRecord, PackageRecord
 from build_engines.text.states import CANDIDATE, PARENT, Tuned
-from server.artifacts.manifest import Calibration
+from server.artifacts.manifest import Calibration, Target
 
 
-def run(tuned: Tuned, part: PackagePart, work: Work) -> PackageRecord:
-    """Package the candidate, and its parent where they differ.
+def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
+    """Package the candidate, for GPUs as well where that is asked for, and its parent where they differ.
 
     Raises:
         BuildError: the checkpoint is not supported, or the runtime fell back; says where.
+        TargetError: a plan cannot be built here and may not be skipped.
     """
+    part = asked.package
     options = TextOptions(
-        variant=part.variant, max_context=part.max_context, max_chunk=part.max_chunk, awq=part.awq
+        variant=part.variant,
+        max_context=part.max_context,
+        max_chunk=part.max_chunk,
+        awq=part.awq,
+        block=part.block,
     )
-    calibrated = part.variant == "int8" or part.awq
+    calibrated = "int8" in GRAPHS[part.variant] or part.awq
     pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
-    candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, [pair.ids[None, :] for pair in pairs])
+    calibration = [pair.ids[None, :] for pair in pairs]
+    candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, calibration)
+    plans, skipped = _plans(tuned.checkpoint, asked, options, calibration, work)
+    candidate = msgspec.structs.replace(candidate, plans=plans)
     parent = None
     if part.variant != "fp32":
         plain = dataclasses.replace(options, variant="fp32", awq=False)
         parent = _packaged(tuned.checkpoint, work, PARENT, plain, [])
-    sizes = [
-        f"{record.precision} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record
-    ]
+    sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
         candidate=candidate,
         parent=parent,
         calibration=_calibration(pairs, part) if calibrated else None,
-        notes=(", ".join(sizes),),
+        notes=(", ".join(sizes), *skipped),
     )
+
+
+def _plans(
+    checkpoint: Path, asked: PackageTextPart, options: TextOptions, calibration: Sequence[Ids], work: Work
+) -> tuple[tuple[Target, ...], list[str]]:
+    plans: list[Target] = []
+    skipped: list[str] = []
+    precision = GRAPHS[options.variant][0]
+    for kind, capability in asked.compile.wanted():
+        if kind == "onnxruntime":
+            continue
+        work.progress.say(f"  {CANDIDATE}: {kind} {capability or 'this GPU'}")
+        try:
+            plan = compile_plan(
+                checkpoint,
+                kind=kind,
+                capability=capability,
+                options=options,
+                max_batch=asked.package.plan_batch,
+                calibration=calibration,
+            )
+            capability = capability or tensorrt_plan.this_gpu()
+        except TargetError as error:
+            if not asked.compile.skip_missing:
+                raise
+            skipped.append(f"skipped: {error}")
+            work.progress.say(f"  skipped: {error}")
+            continue
+        path = work.folder / CANDIDATE / kind / f"{precision}.{capability}.plan"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(plan)
+        plans.append(
+            Target(
+                kind=kind,
+                file=path.relative_to(work.folder / CANDIDATE).as_posix(),
+                precision=precision,
+                capability=capability,
+                built_with=tensorrt_plan.versions(kind),
+            )
+        )
+    return tuple(plans), skipped
+
+
+def _name(record: PackagedRecord) -> str:
+    return record.precision if record.light is None else f"{record.precision}+{record.light}"
 
 
 def _packaged(
@@ -58,7 +113,8 @@ def _packaged(
         checkpoint, work.folder / which, options=options, calibration=calibration
     )
     return PackagedRecord(
-        precision=package.precision,
+        precision=package.precisions[0],
+        light=package.precisions[1] if package.light else None,
         inputs=package.inputs,
         outputs=package.outputs,
         limits=package.limits,
@@ -70,5 +126,11 @@ def _packaged(
 
 def _calibration(pairs: Sequence[EncodedPair], part: PackagePart) -> Calibration:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(pair.ids).tobytes() for pair in pairs))
-    method = "activation-aware scales" if part.awq else "activation ranges"
+    method = "activation ranges"
+    if part.awq:
+        method = (
+            "activation-aware scales"
+            if part.variant == "int4"
+            else "activation ranges and activation-aware scales"
+        )
     return Calibration(method=method, samples=len(pairs), seed=0, data_sha256=digest.hexdigest())

@@ -15,19 +15,20 @@ from build_engines.hardware import packages
 from build_engines.release import build_digest, place, provenance_of
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.recipe import TextRecipe
+from build_engines.text.records import PackagedRecord
 from build_engines.text.report import REPORT_HTML, REPORT_JSON, make_text_report, text_report_html
 from build_engines.text.states import CANDIDATE, TextPublished, TextVerified
 from build_engines.text.verify import open_packaged
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE, read_golden
-from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, Provenance, Target
+from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Cost, Manifest, Provenance, Target
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
 from server.pipelines.text_golden import replay_golden
 from server.text_domain import TEXT_TASK
 
-GRAPH_FILE = "model.onnx"
+GRAPH_FILE, LIGHT_FILE = "model.onnx", "light.onnx"
 DEMONSTRATION = "demonstration"
 _REPLAY_CAPACITY = 1024
 
@@ -99,16 +100,7 @@ def assemble(staging: Path, verified: TextVerified, recipe: TextRecipe, build: s
         constants=(),
         limits=engine.limits,
         parameters={},
-        targets=(
-            Target(
-                kind="onnxruntime",
-                file=GRAPH_FILE,
-                precision=engine.precision,
-                proven="gated",
-                cost=record.cost,
-                built_with=packages(),
-            ),
-        ),
+        targets=_targets(engine, record.cost),
         parity=record.tolerance,
         evidence=record.evidence,
         figures=_figures(verified),
@@ -117,6 +109,21 @@ def assemble(staging: Path, verified: TextVerified, recipe: TextRecipe, build: s
         flags=(DEMONSTRATION,) if recipe.model.demonstration else (),
     )
     (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
+
+
+def _targets(engine: PackagedRecord, cost: Cost) -> tuple[Target, ...]:
+    own = Target(
+        kind="onnxruntime",
+        file=GRAPH_FILE,
+        precision=engine.precision,
+        proven="gated",
+        cost=cost,
+        built_with=packages(),
+    )
+    if engine.light is None:
+        return own, *engine.plans
+    light = msgspec.structs.replace(own, file=LIGHT_FILE, precision=engine.light, entry="light")
+    return own, light, *engine.plans
 
 
 def _figures(verified: TextVerified) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_engines.recipe import find_recipe
-from build_engines.recipe_parts import PublishPart
+from build_engines.recipe_parts import CompilePart, PublishPart
 from build_engines.recipe_toml import Origin, apply_sets, decode, parse_toml
 from build_engines.text.recipe_parts import (
     CheckpointPart,
@@ -35,6 +35,7 @@ class TextRecipe:
         split: [split]
         finetune: [finetune]; None: the checkpoint is served as it is.
         package: [package]
+        compile: [compile]; TensorRT plans are made of the engine's own graph, its KV length fixed at package.max_context.
         gate: [gate]
         publish: [publish]
         text: the file, and what was set on the command line.
@@ -47,6 +48,7 @@ class TextRecipe:
     split: TextSplitPart = field(default_factory=TextSplitPart)
     finetune: TuningConfig | None = None
     package: PackagePart = field(default_factory=PackagePart)
+    compile: CompilePart = field(default_factory=CompilePart)
     gate: TextGatePart = field(default_factory=TextGatePart)
     publish: PublishPart = field(default_factory=PublishPart)
     text: str = field(default="", init=False)

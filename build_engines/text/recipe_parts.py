@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from build_engines.data.bad_rows import BadRowPolicy
-from build_engines.models.causal.options import Variant
-from build_engines.recipe_parts import ModelPart
+from build_engines.models.causal.options import BLOCKS, GRAPHS, Variant
+from build_engines.recipe_parts import CompilePart, ModelPart
 
 Reference = Literal["transformers", "none"]
 OnRefused = Literal["stop", "publish_parent"]
@@ -111,20 +111,28 @@ class TextSplitPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackagePart:
-    """How the engine is written ([package]): see ``TextOptions``."""
+    """How the engine is written ([package]): see ``TextOptions``.
+
+    Attributes:
+        plan_batch: texts at once that a TensorRT plan takes at most ([compile] says for which GPUs there are any).
+    """
 
     variant: Variant = "int4"
     max_context: int = 2048
     max_chunk: int = 256
     awq: bool = False
+    block: int = 32
+    plan_batch: int = 8
 
     def __post_init__(self) -> None:
         """Check what they say of each other."""
+        if self.block not in BLOCKS:
+            raise ValueError(f"block is {self.block}, there are {', '.join(map(str, BLOCKS))}")
         if self.max_chunk > self.max_context:
             raise ValueError(
                 f"max_chunk is {self.max_chunk}, max_context is {self.max_context}; use no more than that"
             )
-        if self.awq and self.variant != "int4":
+        if self.awq and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f'awq is true and variant is "{self.variant}"; awq is for "int4" only')
 
 
@@ -158,6 +166,14 @@ class TextGatePart:
     samples: int = 4
     on_refused: OnRefused = "stop"
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageTextPart:
+    """For ``package``."""
+
+    package: PackagePart
+    compile: CompilePart = field(default_factory=CompilePart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from build_engines.records import SpeedRow
-from server.artifacts.manifest import Calibration, Cost, Measurement, TensorInfo, Tolerance
+from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,15 +75,23 @@ class FinetuneRecord(_Record, frozen=True, kw_only=True):
 
 
 class PackagedRecord(_Record, frozen=True, kw_only=True):
-    """One engine, as ``package_text`` says."""
+    """One engine, as ``package_text`` says.
+
+    Attributes:
+        precision: of its own graph.
+        light: of the light one; None: it has none.
+        plans: compiled for GPUs, in the same folder; built and never run.
+    """
 
     precision: str
+    light: str | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     limits: dict[str, int]
     kernels: dict[str, int]
     eos_ids: tuple[int, ...]
     size_bytes: int
+    plans: tuple[Target, ...] = ()
 
 
 class PackageRecord(_Record, frozen=True, kw_only=True):
@@ -114,7 +122,7 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
 
     Attributes:
         evidence: against limits.
-        cost: of a decode step.
+        cost: of a decode step, in the light graph where there is one.
         speed: parent against candidate; empty when there is one model only.
         tolerance: of the golden replay.
         perplexity: by model, on the gate's pairs.

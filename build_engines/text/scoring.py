@@ -1,7 +1,8 @@
 """What a served engine thinks of texts that are given: log-probabilities token by token, through the calls that serve.
 
 Prompts go in by chunks and answers by single tokens, several texts at once in neighbouring slots, as in serving. So what is
-judged is the engine with its cache and its masks, not a graph run on whole texts.
+judged is the engine with its cache and its masks, not a graph run on whole texts. Where the engine has a light graph, prompts
+are read in its own graph and answers as asked: in the light one, in its own, or token by token in turn.
 
 Suffixes: B texts of a call, T new tokens of each, V vocabulary.
 """
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from build_engines.text.pairs import EncodedPair
 from server.engines.causal import CausalCall, CausalEngine
+
+Answers = Literal["own", "light", "in turn"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,7 @@ def score_pairs(
     pairs: Sequence[EncodedPair],
     *,
     slots: int,
+    answers: Answers = "own",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Scores]:
     """Read every pair, ``slots`` at once.
@@ -39,6 +44,7 @@ def score_pairs(
         engine: with a pool of at least ``slots`` that holds the longest pair; the largest is used.
         pairs: what to read.
         slots: texts at once (1: alone).
+        answers: graph that computes answers.
         progress: called with pairs done and pairs in all.
 
     Raises:
@@ -49,7 +55,7 @@ def score_pairs(
     order = sorted(range(len(pairs)), key=lambda one: len(pairs[one].ids))  # alike together: few idle rows
     for start in range(0, len(order), slots):
         group = order[start : start + slots]
-        for place, scores in zip(group, _score(engine, [pairs[one] for one in group]), strict=True):
+        for place, scores in zip(group, _score(engine, [pairs[one] for one in group], answers), strict=True):
             found[place] = scores
         if progress is not None:
             progress(start + len(group), len(order))
@@ -62,7 +68,7 @@ def perplexity(scores: Sequence[Scores]) -> float:
     return float(np.exp(min(-logprobs.mean(), 700.0)))
 
 
-def _score(engine: CausalEngine, pairs: Sequence[EncodedPair]) -> list[Scores]:
+def _score(engine: CausalEngine, pairs: Sequence[EncodedPair], answers: Answers) -> list[Scores]:
     capacity = engine.limits.max_context
     longest = max(len(pair.ids) for pair in pairs)
     if longest > capacity:
@@ -70,10 +76,16 @@ def _score(engine: CausalEngine, pairs: Sequence[EncodedPair]) -> list[Scores]:
     filled_B = np.zeros(len(pairs), np.int64)
     logprobs: list[list[float]] = [[] for _ in pairs]
     greedy: list[list[int]] = [[] for _ in pairs]
+    light = False
     while True:
         counts_B = np.array(
             [_next_count(engine, pair, int(done)) for pair, done in zip(pairs, filled_B, strict=True)]
         )
+        reading_B = np.array([done < pair.prompt_tokens for pair, done in zip(pairs, filled_B, strict=True)])
+        if answers != "own" and reading_B.any():  # answers wait: a call is of one graph
+            counts_B *= reading_B
+        else:
+            light = answers == "light" or (answers == "in turn" and not light)
         width = int(counts_B.max())
         if width == 0:
             return [
@@ -84,7 +96,9 @@ def _score(engine: CausalEngine, pairs: Sequence[EncodedPair]) -> list[Scores]:
         ids_BT = np.zeros((len(pairs), width), np.int64)
         for row, pair in enumerate(pairs):
             ids_BT[row, : counts_B[row]] = pair.ids[filled_B[row] : filled_B[row] + counts_B[row]]
-        logits_BV = engine.run(CausalCall(capacity, 0, ids_BT, filled_B.copy(), counts_B))
+        logits_BV = engine.run(
+            CausalCall(capacity, 0, ids_BT, filled_B.copy(), counts_B, light and not reading_B.any())
+        )
         filled_B += counts_B
         for row, pair in enumerate(pairs):
             at = int(filled_B[row])

@@ -34,7 +34,7 @@ from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import TextGatePart, VerifyTextPart
 from build_engines.text.records import PackagedRecord, Sample, TextVerifyRecord
 from build_engines.text.reference import reference_scores
-from build_engines.text.scoring import Scores, perplexity, score_pairs
+from build_engines.text.scoring import Answers, Scores, perplexity, score_pairs
 from build_engines.text.states import CANDIDATE, PARENT, Packaged
 from server.artifacts.golden import GOLDEN_FILE, write_golden
 from server.artifacts.manifest import Cost, Tolerance
@@ -44,6 +44,9 @@ from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 from server.pipelines.text_golden import TOKEN_IDS, record_golden
 
 SLOTS = 8
+LIGHT_FILE = "light.onnx"
+# An engine of two graphs is judged as it serves repeatable texts, and besides by how it may serve others.
+_OTHERS: dict[Answers, str] = {"own": "answers in its own graph", "in turn": "answers in both graphs in turn"}
 GOLDEN_TEXTS, GOLDEN_TOKENS = 6, 32
 SAMPLE_TOKENS = 256
 TOLERANCES = {"fp32": Tolerance(score_abs=1e-2, min_overlap=1.0)}
@@ -60,7 +63,14 @@ Open = Callable[[Path, Mapping[int, int], int], CausalEngine]
 def open_packaged(folder: Path, pools: Mapping[int, int], max_chunk: int) -> CausalEngine:
     """The packaged engine, as the server opens it."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return OnnxRuntimeCausal(folder / "model.onnx", pools=pools, threads=min(threads, 8), max_chunk=max_chunk)
+    light = folder / LIGHT_FILE
+    return OnnxRuntimeCausal(
+        folder / "model.onnx",
+        pools=pools,
+        threads=min(threads, 8),
+        max_chunk=max_chunk,
+        light=light if light.is_file() else None,
+    )
 
 
 def run(
@@ -83,6 +93,11 @@ def run(
         wanted = reference_scores(packaged.tuned.checkpoint, packaged.tuned.loaded.record.family, compared)
     with _engines(packaged, folders, pools, limits["max_chunk"], open_engine) as engines:
         scores = {name: _read(name, engine, pairs, work) for name, engine in engines.items()}
+        light = engines[CANDIDATE]
+        others = {
+            answers: _read(CANDIDATE, light, pairs, work, answers)
+            for answers in ((*_OTHERS,) if light.limits.light else ())
+        }
         plain = engines[folders[-1]]
         alone = score_pairs(plain, compared, slots=1)
         if wanted is None:
@@ -98,6 +113,10 @@ def run(
     ]
     if packaged.compressed:
         evidence.append(perplexity_evidence(scores[PARENT], scores[CANDIDATE], part.gate))
+        evidence += [
+            perplexity_evidence(scores[PARENT], found, part.gate, _OTHERS[answers])
+            for answers, found in others.items()
+        ]
         evidence += decode_speed_evidence(speed, part.gate)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
@@ -140,11 +159,19 @@ def _engines(
         yield engines
 
 
-def _read(name: str, engine: CausalEngine, pairs: Sequence[EncodedPair], work: Work) -> list[Scores]:
+def _read(
+    name: str,
+    engine: CausalEngine,
+    pairs: Sequence[EncodedPair],
+    work: Work,
+    answers: Answers | None = None,
+) -> list[Scores]:
+    answers = answers or ("light" if engine.limits.light else "own")
+
     def report(done: int, total: int) -> None:
         work.progress.step(f"reading pairs, {name}", done, total)
 
-    return score_pairs(engine, pairs, slots=SLOTS, progress=report)
+    return score_pairs(engine, pairs, slots=SLOTS, answers=answers, progress=report)
 
 
 def _capacity(pairs: Sequence[EncodedPair], gate: TextGatePart, max_context: int) -> int:
@@ -178,6 +205,7 @@ def _step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
         np.zeros((size, 1), np.int64),
         np.full(size, min(filled, capacity - 1), np.int64),
         np.ones(size, np.int64),
+        engine.limits.light,
     )
     return lambda: engine.run(call)
 

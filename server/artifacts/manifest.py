@@ -103,7 +103,8 @@ class Target(_Record, frozen=True, kw_only=True):
         cost: measured cost, or None where the target was never run.
         built_from: path of the ONNX graph that was compiled, when it is another file.
         entry: "masked" takes the candidate mask as an input; "unmasked" is the same graph with the mask known
-            to be all true and its passes over the scores left out, for requests that filter nothing.
+            to be all true and its passes over the scores left out, for requests that filter nothing. "light", of a text
+            model, is a second graph over the same cache for few rows at once.
     """
 
     kind: str
@@ -114,7 +115,7 @@ class Target(_Record, frozen=True, kw_only=True):
     proven: Literal["gated", "built"] = "built"
     cost: Cost | None = None
     built_from: str | None = None
-    entry: Literal["masked", "unmasked"] = "masked"
+    entry: Literal["masked", "unmasked", "light"] = "masked"
 
 
 class Tolerance(_Record, frozen=True, kw_only=True):
@@ -272,6 +273,8 @@ class Manifest(_Record, frozen=True, kw_only=True):
     calibration: Calibration | None = None
     flags: tuple[str, ...] = ()
 
-    def target(self, kind: str) -> Target | None:
-        """The first target of this kind, or None."""
-        return next((item for item in self.targets if item.kind == kind), None)
+    def target(self, kind: str, entry: str | None = None) -> Target | None:
+        """The first target of this kind (and entry, if one is given), or None."""
+        return next(
+            (item for item in self.targets if item.kind == kind and entry in (None, item.entry)), None
+        )

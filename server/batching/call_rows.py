@@ -21,7 +21,8 @@ from server.engines.causal import CausalCall
 def decode_calls(pool: Pool, jobs: Sequence[TextJob], costs: TokenCosts, step: Step) -> None:
     """Add the calls that compute one pending token of each job; all have a slot in this pool, ascending."""
     rows = [job.slot[1] for job in jobs if job.slot is not None]
-    line = costs.decode[pool.capacity]
+    # What a repeatable text shares a step with must not matter to it: so it has everybody in the light graph.
+    line = costs.decode_line(pool.capacity, len(rows), light=any(job.repeatable for job in jobs))
     at = 0
     for first, end in ranges(rows, line.base_s, line.per_item_s):
         begin = at
@@ -32,12 +33,16 @@ def decode_calls(pool: Pool, jobs: Sequence[TextJob], costs: TokenCosts, step: S
         n_new_B = np.zeros(end - first, np.int64)
         n_new_B[inside] = 1
         ids_B = pool.ids_NS[np.arange(first, end), write_index_B]
+        fixed = any(job.repeatable for job in jobs[begin:at])
+        light = costs.choose(pool.capacity, end - first, light=fixed)
+        if not light:
+            pool.own_N[first:end] += n_new_B * (pool.own_N[first:end] == write_index_B)
         pool.filled_N[first:end] += n_new_B
         for job in jobs[begin:at]:
             job.filled += 1
         keys = [job.key for job in jobs[begin:at]]
         told = tuple(zip(inside, keys, (True,) * len(keys), strict=True))
-        call = CausalCall(pool.capacity, first, ids_B[:, None], write_index_B, n_new_B)
+        call = CausalCall(pool.capacity, first, ids_B[:, None], write_index_B, n_new_B, light)
         step.operations.append(RunCall(call, told))
         step.samples += keys
         step.predicted_s += line.predict_s(end - first)
@@ -52,11 +57,13 @@ class PromptCalls:
     def __init__(self, slots: KvSlots, costs: TokenCosts, step: Step) -> None:
         self._slots, self._costs, self._step = slots, costs, step
         self._chunks: list[tuple[TextJob, int]] = []
+        self._light = False
 
-    def add(self, job: TextJob, tokens: int) -> None:
-        """Compute the next tokens of a job's prompt."""
-        if self._chunks and not self._joins(job, tokens):
+    def add(self, job: TextJob, tokens: int, *, light: bool = False) -> None:
+        """Compute the next tokens of a job's prompt, or of an answer again that it lost."""
+        if self._chunks and (light != self._light or not self._joins(job, tokens)):
             self.flush()
+        self._light = light
         self._chunks.append((job, tokens))
 
     def copy(self, operation: CopySlot) -> None:
@@ -83,13 +90,13 @@ class PromptCalls:
             ids_BT[row, :tokens] = pool.ids_NS[index, job.filled : job.filled + tokens]
             n_new_B[row] = tokens
             job.filled += tokens
-            pool.filled_N[index] = job.filled
+            self._slots.computed((capacity, index), tokens, own=not self._light)
             whole = job.filled == len(job.tokens)
             rows.append((row, job.key, whole))
             if whole:
                 self._step.samples.append(job.key)
             self._step.prompt_tokens += tokens
-        call = CausalCall(capacity, first, ids_BT, write_index_B, n_new_B)
+        call = CausalCall(capacity, first, ids_BT, write_index_B, n_new_B, self._light)
         self._step.operations.append(RunCall(call, tuple(rows)))
         self._step.predicted_s += self._costs.call_s(capacity, len(chunks), width)
 

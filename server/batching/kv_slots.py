@@ -34,6 +34,8 @@ class Pool:
         usable: tokens that a text may have in a slot here; one less than the capacity.
         ids_NS: int64; the known tokens of each slot, computed or not yet.
         filled_N: int64; how many of them the engine has computed.
+        own_N: int64; how many of the first of these in its own graph, and not in the light one: what a repeatable text may
+            begin with.
         writers: key of the text that writes in a slot; None: nobody.
         pins: copies that are planned from a slot.
         used_at: when a slot was last of use, in ticks of ``KvSlots.tick``.
@@ -46,6 +48,7 @@ class Pool:
         "filled_N",
         "hits",
         "ids_NS",
+        "own_N",
         "pins",
         "usable",
         "used_at",
@@ -57,6 +60,7 @@ class Pool:
         self.usable = usable(capacity)
         self.ids_NS = np.zeros((slots, capacity), np.int64)
         self.filled_N = np.zeros(slots, np.int64)
+        self.own_N = np.zeros(slots, np.int64)
         self.writers: list[int | None] = [None] * slots
         self.pins = [0] * slots
         self.used_at = [0] * slots
@@ -102,6 +106,7 @@ class KvSlots:
         pool.writers[index] = key
         pool.active = sorted([*pool.active, index])
         pool.filled_N[index] = kept
+        pool.own_N[index] = min(kept, pool.own_N[index])
         pool.hits[index] = 0
         self.touch(slot)
 
@@ -116,14 +121,27 @@ class KvSlots:
         pool.writers[index] = None
         pool.active.remove(index)
         if not keep:
-            pool.filled_N[index] = 0
+            pool.filled_N[index] = pool.own_N[index] = 0
         self.touch(slot)
 
     def forget(self, slot: Slot) -> None:
         """Drop a cached prefix."""
         pool, index = self.pools[slot[0]], slot[1]
         assert pool.writers[index] is None
-        pool.filled_N[index] = 0
+        pool.filled_N[index] = pool.own_N[index] = 0
+
+    def computed(self, slot: Slot, tokens: int, *, own: bool = True) -> None:
+        """Say that the engine computes the next tokens of a slot, in its own graph or the light one."""
+        pool, index = self.pools[slot[0]], slot[1]
+        if own and pool.own_N[index] == pool.filled_N[index]:
+            pool.own_N[index] += tokens
+        pool.filled_N[index] += tokens
+
+    def copied(self, source: Slot, target: Slot, tokens: int) -> None:
+        """Say that the first tokens of a slot are copied to another one, which holds nothing else."""
+        pool, index = self.pools[target[0]], target[1]
+        pool.filled_N[index] = tokens
+        pool.own_N[index] = min(tokens, self.pools[source[0]].own_N[source[1]])
 
     def touch(self, slot: Slot) -> None:
         """Say that a slot was of use."""

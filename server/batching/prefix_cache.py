@@ -25,15 +25,17 @@ class Hit(NamedTuple):
     tokens: int
 
 
-def lookup(slots: KvSlots, prompt_ids: npt.NDArray[np.int64]) -> Hit | None:
+def lookup(slots: KvSlots, prompt_ids: npt.NDArray[np.int64], *, own: bool = False) -> Hit | None:
     """Find the longest computed prefix of a prompt, never all of it: the last token has to be computed for its logits.
 
-    Among equally long ones the most recently used wins.
+    Among equally long ones the most recently used wins. With ``own``, only what the engine's own graph computed counts.
     """
     best: Hit | None = None
     best_key = (0, 0)
     for capacity, pool in slots.pools.items():
         common_N = common(pool, prompt_ids[:-1])
+        if own:
+            np.minimum(common_N, pool.own_N, out=common_N)
         most = int(common_N.max())
         if most < max(1, best_key[0]):
             continue

@@ -185,7 +185,7 @@ class StepRunner:
         out.engine_s += elapsed_s
         out.calls += 1
         if logits_BV is not None:
-            self._costs.observe(call.capacity, count, width, elapsed_s)
+            self._costs.observe(call.capacity, count, width, elapsed_s, light=call.light)
         return logits_BV
 
     def _sample(

@@ -68,6 +68,7 @@ class TextAdmission:
             most_tokens=min(most, len(ids) + request.max_tokens),
             priority=request.priority,
             tenant=request.tenant,
+            repeatable=request.sampling.repeatable,
             arrived_s=now_s if request.arrived_at_s is None else min(now_s, request.arrived_at_s),
             first_token_at_s=earliest(request.first_token_at_s, request.deadline_at_s),
         )
@@ -95,7 +96,9 @@ class TextAdmission:
         if not lane.texts:
             return 0.0
         newest = list(lane.texts.values())[-LOOK_BACK:]
-        hit = lookup(lane.scheduler.slots, job.prompt_ids)
+        hit = lookup(
+            lane.scheduler.slots, job.prompt_ids, own=job.repeatable and lane.model.engine.limits.light
+        )
         shared = shared_prefix(job.prompt_ids, (text.job.prompt_ids for text in newest))
         job.expected_cached = max(0 if hit is None else hit.tokens, shared)
         forecast = self._forecast(job, lane, now_s)

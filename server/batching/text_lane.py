@@ -78,7 +78,7 @@ class TextLane:
     ) -> None:
         self.model, self._limits, self._clock = model, limits, clock
         self._loop, self._told, self._gone = loop, told, gone
-        self.costs = model.costs or TokenCosts(model.engine.limits.pools)
+        self.costs = model.costs or TokenCosts(model.engine.limits.pools, light=model.engine.limits.light)
         self.texts: dict[int, TextCall] = {}
         self.began_s: float | None = None
         self.progress_s = clock()

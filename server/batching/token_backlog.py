@@ -140,7 +140,7 @@ def _pace(
     rows: Mapping[int, int], capacity: int, costs: TokenCosts, limits: TextLimits
 ) -> tuple[float, float, float]:
     """Seconds of a step without prompts, of one while prompts wait, and that a prompt token takes then."""
-    under_way_s = sum(costs.decode[pool].predict_s(count) for pool, count in rows.items())
+    under_way_s = sum(costs.decode_line(pool, count).predict_s(count) for pool, count in rows.items())
     line = costs.prompt[capacity]
     room_s = limits.inter_token_s * (1.0 if rows else 2.0) - under_way_s
     tokens = max(limits.min_chunk, line.fits(room_s, limits.max_step_tokens), 1)

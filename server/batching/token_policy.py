@@ -97,7 +97,7 @@ def place(
 def _cheapest(
     slots: KvSlots, costs: TokenCosts, pool: Pool, open_slots: Sequence[int], steps: int, hit: Hit | None
 ) -> Place:
-    line = costs.decode[pool.capacity]
+    line = costs.decode_line(pool.capacity, len(pool.active) + 1)
     base_s, row_s = line.base_s, line.per_item_s
     now_s = decode_s(pool.active, base_s, row_s)
     best: Place | None = None
@@ -153,7 +153,7 @@ def better_rows(
         pool: where.
         steps_left: for the first and the last active row: index, tokens to copy, steps that the text stays.
     """
-    line = costs.decode[pool.capacity]
+    line = costs.decode_line(pool.capacity, len(pool.active))
     base_s, row_s = line.base_s, line.per_item_s
     now_s = decode_s(pool.active, base_s, row_s)
     if now_s <= base_s + row_s * len(pool.active):

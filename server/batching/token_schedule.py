@@ -8,6 +8,9 @@ the most urgent prompts. Rules that must not be undone by accident:
 * **Urgency is priority, then age.** A text gains a level for each ``patience_s`` that it waits, without a bound: so nobody
   starves, not behind urgent texts and not by being preempted for them. Within a level: prompts that are begun, then the
   tenant that was served least, then the earliest deadline, then the order of arrival.
+* **A repeatable text is computed by place.** Where the engine has a light graph, its prompt is computed in the engine's own
+  graph to the last token and its answer in the light one, also when it is computed again; and a prefix is of use to it as
+  far as the engine's own graph computed it. So neither batches, chunks, preemption nor the cache change its text.
 * **A text that finished stays.** Its slot is a cached prefix until it is needed; see ``kv_slots`` and ``prefix_cache``.
 
 Source:
@@ -95,7 +98,7 @@ class TokenScheduler:
         self._begin(now_s, step)
         for pool in self.slots.pools.values():
             if pool.active:
-                ready = [job for job in self._writers(pool) if _decodes(job)]
+                ready = [job for job in self._writers(pool) if self._decodes(job)]
                 if ready:
                     decode_calls(pool, ready, self.costs, step)
         step.slots_in_use = self.slots.in_use()
@@ -143,7 +146,7 @@ class TokenScheduler:
                 if need >= blocked or not self._grow(job, need, now_s, step, calls):
                     blocked = min(blocked, need)
                 continue
-            if len(job.tokens) - job.filled == 1:
+            if self._decodes(job):
                 continue
             spent, seconds = self._compute(job, left_tokens, left_s, calls, first=not unfinished)
             if not spent:
@@ -161,13 +164,17 @@ class TokenScheduler:
         assert job.slot is not None
         sizes = (self._limits.min_chunk, self._engine.max_chunk)
         spent, seconds = 0, 0.0
-        while left_tokens > spent and (pending := len(job.tokens) - job.filled) > 1:
+        while left_tokens > spent and not self._decodes(job) and job.filled < len(job.tokens):
+            pending, light = len(job.tokens) - job.filled, False
+            if self._by_place(job):
+                light = job.filled >= job.prompt_tokens
+                pending = pending if light else job.prompt_tokens - job.filled
             tokens = chunk(pending, left_s - seconds, left_tokens - spent, self.costs, job.slot[0], sizes)
             if not tokens:
                 if spent or not first:
                     break
                 tokens = min(pending, *sizes)
-            calls.add(job, tokens)
+            calls.add(job, tokens, light=light)
             spent += tokens
             seconds += self.costs.call_s(job.slot[0], 1, tokens)
             if tokens < self._engine.max_chunk or tokens == pending:
@@ -181,7 +188,7 @@ class TokenScheduler:
             return False
         shared = shared_prefix(job.prompt_ids, (other.prompt_ids for other in computed))
         for _ in range(2):
-            hit = lookup(self.slots, job.prompt_ids)
+            hit = self._hit(job)
             if shared - (0 if hit is None else hit.tokens) < self._limits.min_chunk:
                 return False
             calls.flush()  # then its tokens count as computed
@@ -194,7 +201,7 @@ class TokenScheduler:
         for job in self.jobs.values():
             if job.slot is None:
                 waiting.append(job)
-            elif _decodes(job):
+            elif self._decodes(job):
                 under_way.setdefault(job.slot[0], []).append(job.slot[1])
             else:
                 candidates.append(job)
@@ -202,7 +209,7 @@ class TokenScheduler:
             candidates += waiting
         seconds = 0.0
         for capacity, rows in under_way.items():
-            line = self.costs.decode[capacity]
+            line = self.costs.decode_line(capacity, len(rows))
             seconds += decode_s(sorted(rows), line.base_s, line.per_item_s)
         if len(candidates) > 1:
             served = self._fair.served
@@ -227,13 +234,27 @@ class TokenScheduler:
         urgency = min(job.priority for job in waiting)
         return urgency - int(max(0.0, now_s - oldest_s) / self._limits.patience_s) < lowest
 
+    def _by_place(self, job: TextJob) -> bool:
+        return self._engine.light and job.repeatable
+
+    def _decodes(self, job: TextJob) -> bool:
+        if len(job.tokens) - job.filled != 1 or _outgrown(job):
+            return False
+        return job.answer_tokens > 0 or not self._by_place(job)
+
+    def _hit(self, job: TextJob) -> Hit | None:
+        if not self._by_place(job):
+            return lookup(self.slots, job.prompt_ids)
+        # A preempted text has its answer in ``prompt_ids``; the token before the first of it is looked up too.
+        return lookup(self.slots, job.prompt_ids[: job.prompt_tokens + (job.answer_tokens > 0)], own=True)
+
     def _need(self, job: TextJob) -> int:
         return min(len(job.tokens) + self._limits.answer_tokens, job.most_tokens) - 1
 
     def _start(self, job: TextJob, need: int, now_s: float, step: Step, calls: PromptCalls) -> bool:
         if not self._make_room(job, need, now_s, step):
             return False
-        hit = lookup(self.slots, job.prompt_ids)
+        hit = self._hit(job)
         slot = self._place(job, need, hit)
         if hit is not None and hit.slot != slot and not self._copy_pays(slot, hit.tokens):
             hit = None
@@ -284,7 +305,7 @@ class TokenScheduler:
         calls.copy(CopySlot(source, target, tokens, job.key))
         self.slots.pin(source)
         self._pinned.append(source)
-        self.slots.pools[target[0]].filled_N[target[1]] = tokens
+        self.slots.copied(source, target, tokens)
 
     def _place(self, job: TextJob, need: int, hit: Hit | None, over: int = 0) -> Slot:
         found = place(self.slots, self.costs, need, job.most_tokens - len(job.tokens), hit, over=over)
@@ -335,10 +356,6 @@ class TokenScheduler:
             calls = PromptCalls(self.slots, self.costs, step)
             self._move(job, (capacity, move.target), calls)
             step.touched.add(job.key)
-
-
-def _decodes(job: TextJob) -> bool:
-    return len(job.tokens) - job.filled == 1 and not _outgrown(job)
 
 
 def _outgrown(job: TextJob) -> bool:

@@ -28,6 +28,8 @@ class TextJob:
         most_tokens: of prompt and answer, at most; never more than the context.
         priority: 0 first.
         tenant: whose it is.
+        repeatable: it must be the same text whatever else runs. Of two graphs, one computes its prompt and the other its
+            answer, by the token's place and nothing else; other texts are decoded in whichever is faster at the moment.
         arrived_s: when it came.
         first_token_at_s: when its first token is of no use any more.
         prompt_ids: the prompt as an array, for looking it up; grows by the answer when it is preempted.
@@ -45,6 +47,7 @@ class TextJob:
     most_tokens: int
     priority: int = 0
     tenant: str = ""
+    repeatable: bool = True
     arrived_s: float = 0.0
     first_token_at_s: float = float("inf")
     prompt_ids: np.ndarray[tuple[int], np.dtype[np.int64]] = field(init=False, repr=False)

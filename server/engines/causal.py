@@ -22,11 +22,14 @@ class CausalLimits:
         vocab_size: width of the logits.
         pools: capacity in tokens to number of slots; ascending capacities.
         max_chunk: prompt tokens a call may hold in one row.
+        light: whether there is a second graph of the same model over the same cache, of fewer bytes of weights: faster
+            where few rows are computed and reading the weights is what takes time.
     """
 
     vocab_size: int
     pools: dict[int, int]
     max_chunk: int
+    light: bool = False
 
     @property
     def max_context(self) -> int:
@@ -45,6 +48,7 @@ class CausalCall:
         write_index_B: int64; how many tokens the slot holds already; ``write_index + T <= capacity`` for every row, also
             for idle ones (``n_new`` 0: their slot may be written at and beyond ``write_index``, never before it).
         n_new_B: int64; 0..T.
+        light: in the light graph; its keys, values and logits are a little other than the graph's own.
     """
 
     capacity: int
@@ -52,6 +56,7 @@ class CausalCall:
     input_ids_BT: npt.NDArray[np.int64]
     write_index_B: npt.NDArray[np.int64]
     n_new_B: npt.NDArray[np.int64]
+    light: bool = False
 
 
 class CausalEngine(Protocol):

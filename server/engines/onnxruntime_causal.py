@@ -3,6 +3,9 @@
 Decision not to undo: the graph's ``past`` and ``present`` are bound to the same memory, a slice of the pool that holds the
 call's slots. ONNX Runtime then writes new keys and values in place (microseconds), where anything else copies the cache in
 every step. A call's rows are therefore neighbours in one pool.
+
+A second, *light* graph of the same model (other precision of the matrices) may be bound to the same pools: what one has
+computed the other reads.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ INT4_ACCURACY = "4"
 
 
 class OnnxRuntimeCausal:
-    """One graph, its weights, and a KV cache of its own.
+    """One graph or two, their weights, and a KV cache of its own.
 
     Args:
         path: the packaged graph ("model.onnx", its weights beside it).
@@ -36,6 +39,7 @@ class OnnxRuntimeCausal:
         threads: intra-op threads (>= 1).
         spin: whether idle intra-op threads spin.
         max_chunk: prompt tokens a call may hold in one row.
+        light: a second graph of the same inputs and outputs; None: there is none.
 
     Raises:
         ValueError: a pool or the thread count is out of range.
@@ -52,25 +56,34 @@ class OnnxRuntimeCausal:
         threads: int = 2,
         spin: bool = False,
         max_chunk: int = 256,
+        light: Path | None = None,
     ) -> None:
         _check(pools, threads, max_chunk)
         self._path = path
-        self._session: ort.InferenceSession | None = _open(path, threads, spin)
-        shapes = {value.name: value.shape for value in self._session.get_inputs()}
-        outputs = {value.name: value.shape for value in self._session.get_outputs()}
+        session = _open(path, threads, spin)
+        self._sessions: dict[bool, ort.InferenceSession] = {False: session}  # by ``CausalCall.light``
+        shapes, outputs = _shapes(session)
+        if light is not None:
+            self._sessions[True] = _open(light, threads, spin)
+            if _shapes(self._sessions[True]) != (shapes, outputs):
+                raise RuntimeError(f"{light}: has other inputs or outputs than {path.name}; build it again")
         self._caches = tuple(name.removeprefix("past.") for name in shapes if name.startswith("past."))
         wanted = {"logits", *(f"present.{name}" for name in self._caches)}
         if not self._caches or set(FED) - set(shapes) or wanted != set(outputs):
             raise RuntimeError(
                 f"{path}: is no causal language model: inputs {sorted(shapes)}, outputs {sorted(outputs)}"
             )
-        _check_context(self._session, pools)
+        for one in self._sessions.values():
+            _check_context(one, pools)
         vocab_size = outputs["logits"][1]
         heads, head_dim = {
             (shapes[f"past.{name}"][1], shapes[f"past.{name}"][3]) for name in self._caches
         }.pop()
         self.limits = CausalLimits(
-            vocab_size=vocab_size, pools=dict(sorted(pools.items())), max_chunk=max_chunk
+            vocab_size=vocab_size,
+            pools=dict(sorted(pools.items())),
+            max_chunk=max_chunk,
+            light=light is not None,
         )
         # One block a pool, [caches, slots, heads, capacity, head_dim]. Zeros, not anything: a masked place counts with
         # weight 0, and 0 times NaN is NaN.
@@ -78,16 +91,16 @@ class OnnxRuntimeCausal:
             capacity: np.zeros((len(self._caches), slots, heads, capacity, head_dim), np.float32)
             for capacity, slots in self.limits.pools.items()
         }
-        self._bindings: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
+        self._bindings: OrderedDict[tuple[bool, int, int, int], Any] = OrderedDict()
 
     def run(self, call: CausalCall) -> Floats:
         """Compute one call; see ``CausalEngine.run``."""
-        session = self._session
-        if session is None:
+        if not self._sessions:
             raise RuntimeError(f"{self._path}: closed")
         self._check_call(call)
+        session = self._sessions[call.light]
         rows = len(call.write_index_B)
-        binding = self._binding(session, call.capacity, call.first_slot, rows)
+        binding = self._binding(session, call)
         logits_BV = np.empty((rows, self.limits.vocab_size), np.float32)
         fed = (
             np.ascontiguousarray(call.input_ids_BT),
@@ -120,11 +133,12 @@ class OnnxRuntimeCausal:
     def close(self) -> None:
         """Let go of memory."""
         self._bindings.clear()
-        self._session = None
+        self._sessions.clear()
         self._pools = {}
 
-    def _binding(self, session: ort.InferenceSession, capacity: int, first: int, rows: int) -> Any:
-        key = (capacity, first, rows)
+    def _binding(self, session: ort.InferenceSession, call: CausalCall) -> Any:
+        capacity, first, rows = call.capacity, call.first_slot, len(call.write_index_B)
+        key = (call.light, capacity, first, rows)
         binding = self._bindings.get(key)
         if binding is not None:
             self._bindings.move_to_end(key)
@@ -149,6 +163,8 @@ class OnnxRuntimeCausal:
         slots = self.limits.pools.get(call.capacity)
         if slots is None:
             raise ValueError(f"capacity {call.capacity}: there are pools of {list(self.limits.pools)}")
+        if call.light and not self.limits.light:
+            raise ValueError("a call for the light graph, there is none")
         ids, write_index, n_new = call.input_ids_BT, call.write_index_B, call.n_new_B
         for name, array in (("input_ids", ids), ("write_index", write_index), ("n_new", n_new)):
             if array.dtype != np.int64:
@@ -177,6 +193,11 @@ class OnnxRuntimeCausal:
             raise ValueError(
                 f"token {ids.min() if ids.min() < 0 else ids.max()}: must be in 0..{self.limits.vocab_size - 1}"
             )
+
+
+def _shapes(session: ort.InferenceSession) -> tuple[dict[str, Any], dict[str, Any]]:
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    return inputs, {value.name: value.shape for value in session.get_outputs()}
 
 
 def _check(pools: Mapping[int, int], threads: int, max_chunk: int) -> None:

@@ -8,6 +8,7 @@ texts would part at the first tie and say nothing about the rest.
 The file is ``golden.npz`` (``artifacts.golden``), with
 ``in.prompt_ids`` int64 ``[N, P]``, padded on the right with -1; prompts should be longer than ``max_chunk``, some of them;
 ``out.token_ids`` int64 ``[N, G]``, greedy tokens of the packaged engine, padded with -1 after an end of text;
+``out.own_token_ids`` and ``out.own_logprobs``, where the engine has a light graph: the same with answers computed in its own;
 ``out.logprobs`` float32 ``[N, G]``, natural log-probabilities of these, 0 where padded.
 
 Suffixes: ``_P`` tokens of a prompt, ``_G`` of an answer, ``_V`` of the vocabulary.
@@ -16,6 +17,7 @@ Suffixes: ``_P`` tokens of a prompt, ``_G`` of an answer, ``_V`` of the vocabula
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ from server.engines.causal import CausalCall, CausalEngine
 
 PROMPT_IDS, TOKEN_IDS, LOGPROBS = "prompt_ids", "token_ids", "logprobs"
 PADDING = -1
+# Of each way that answers are computed: is it in the light graph, and what the record of it is called.
+_OUTPUTS = {True: (TOKEN_IDS, LOGPROBS), False: (f"own_{TOKEN_IDS}", f"own_{LOGPROBS}")}
 
 Choose = Callable[[int, npt.NDArray[np.float32]], int | None]
 
@@ -37,7 +41,7 @@ def record_golden(
     """Write greedily on from each prompt, for ``golden.npz``; the builder's last stage calls this on the packaged engine.
 
     Args:
-        engine: loaded with nothing under way; its largest pool's first slot is used.
+        engine: loaded with nothing under way; first slots of its pools are used.
         prompts: token ids; each not empty, and with ``tokens`` within the context.
         tokens: how many to write at most.
         eos_ids: tokens that end a text; the end is recorded as well.
@@ -46,6 +50,24 @@ def record_golden(
         ValueError: a prompt is empty or does not fit.
         RuntimeError: the engine failed.
     """
+    outputs: dict[str, npt.NDArray[Any]] = {}
+    for light, names in _ways(engine).items():
+        ids_NG, logprobs_NG = _record(engine, prompts, tokens, eos_ids, light)
+        outputs.update(zip(names, (ids_NG, logprobs_NG), strict=True))
+    return Golden(inputs={PROMPT_IDS: _padded(prompts, PADDING, np.int64)}, outputs=outputs)
+
+
+def _ways(engine: CausalEngine) -> dict[bool, tuple[str, str]]:
+    return _OUTPUTS if engine.limits.light else {False: (TOKEN_IDS, LOGPROBS)}
+
+
+def _record(
+    engine: CausalEngine,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    eos_ids: Collection[int],
+    light: bool,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     rows_ids: list[list[int]] = []
     rows_logprobs: list[list[float]] = []
     for prompt in prompts:
@@ -60,16 +82,10 @@ def record_golden(
             told.append(_logprob(logits_V, token))
             return None if token in eos_ids or len(chosen) == tokens else token
 
-        _walk(engine, prompt, tokens, greedy)
+        _walk(engine, prompt, tokens, greedy, light)
         rows_ids.append(chosen)
         rows_logprobs.append(told)
-    return Golden(
-        inputs={PROMPT_IDS: _padded(prompts, PADDING, np.int64)},
-        outputs={
-            TOKEN_IDS: _padded(rows_ids, PADDING, np.int64),
-            LOGPROBS: _padded(rows_logprobs, 0.0, np.float32),
-        },
-    )
+    return _padded(rows_ids, PADDING, np.int64), _padded(rows_logprobs, 0.0, np.float32)
 
 
 def replay_golden(
@@ -83,14 +99,28 @@ def replay_golden(
         tolerance: of the manifest; ``score_abs`` and ``score_rel`` are of log-probabilities, ``min_overlap`` is the share
             of recorded tokens that must hold.
         where: the version, for messages.
-        steps: answer tokens to look at in all, the first ones of each text; None: all of them.
+        steps: answer tokens to look at in all, the first ones of each text; None: all of them. Of two graphs, half in each.
 
     Raises:
         ArtifactError: the record is not one of texts, or the engine would write something else; says where and by how much.
     """
+    ways = _ways(engine)
+    for light, names in ways.items():
+        _replay(engine, golden, tolerance, where, None if steps is None else steps // len(ways), names, light)
+
+
+def _replay(
+    engine: CausalEngine,
+    golden: Golden,
+    tolerance: Tolerance,
+    where: object,
+    steps: int | None,
+    names: tuple[str, str],
+    light: bool,
+) -> None:
     try:
         prompts_NP = golden.inputs[PROMPT_IDS]
-        tokens_NG, logprobs_NG = golden.outputs[TOKEN_IDS], golden.outputs[LOGPROBS]
+        tokens_NG, logprobs_NG = (golden.outputs[name] for name in names)
         shapes = (prompts_NP.ndim, tokens_NG.ndim, tokens_NG.shape == logprobs_NG.shape)
         if shapes != (2, 2, True) or len(prompts_NP) != len(tokens_NG) or not tokens_NG.size:
             raise KeyError("shapes")
@@ -127,7 +157,7 @@ def replay_golden(
             return token if step + 1 < len(tokens) else None
 
         try:
-            _walk(engine, prompt, len(tokens), forced)
+            _walk(engine, prompt, len(tokens), forced, light)
         except ValueError as error:
             raise ArtifactError(f"{where}: golden text {row + 1} does not fit the engine: {error}") from error
         looked += len(tokens)
@@ -157,11 +187,14 @@ def _differs(
     return None
 
 
-def _walk(engine: CausalEngine, prompt: Sequence[int], tokens: int, choose: Choose) -> None:
+def _walk(engine: CausalEngine, prompt: Sequence[int], tokens: int, choose: Choose, light: bool) -> None:
     limits = engine.limits
-    capacity = limits.max_context
-    if not prompt or len(prompt) + tokens > capacity:
-        raise ValueError(f"{len(prompt)} prompt tokens and {tokens} more, the context is {capacity}")
+    if not prompt or len(prompt) + tokens > limits.max_context:
+        raise ValueError(
+            f"{len(prompt)} prompt tokens and {tokens} more, the context is {limits.max_context}"
+        )
+    # The smallest that holds it: a call costs by its capacity, and memory that nobody needs stays untouched.
+    capacity = min(one for one in limits.pools if one >= len(prompt) + tokens)
     if not all(0 <= token < limits.vocab_size for token in prompt):
         raise ValueError(f"a prompt token is not in 0 .. {limits.vocab_size - 1}")
     filled = 0
@@ -174,13 +207,17 @@ def _walk(engine: CausalEngine, prompt: Sequence[int], tokens: int, choose: Choo
         token = choose(step, logits_V)
         if token is None:
             return
-        logits_V = _run(engine, capacity, (token,), filled)
+        logits_V = _run(engine, capacity, (token,), filled, light)
         filled += 1
 
 
-def _run(engine: CausalEngine, capacity: int, ids: Sequence[int], filled: int) -> npt.NDArray[np.float32]:
+def _run(
+    engine: CausalEngine, capacity: int, ids: Sequence[int], filled: int, light: bool = False
+) -> npt.NDArray[np.float32]:
     ids_BT = np.asarray([ids], np.int64)
-    call = CausalCall(capacity, 0, ids_BT, np.asarray([filled], np.int64), np.asarray([len(ids)], np.int64))
+    call = CausalCall(
+        capacity, 0, ids_BT, np.asarray([filled], np.int64), np.asarray([len(ids)], np.int64), light
+    )
     logits_BV = engine.run(call)
     return logits_BV.reshape(-1)
 

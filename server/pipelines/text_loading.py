@@ -12,7 +12,8 @@
   tokens of a row and call): ``TextPackage.limits`` as it is. ``schema.REQUIRED_LIMITS`` holds them.
 * ``constants``: none. ``parameters``: none is needed; ``{}``.
 * ``targets``: one of kind ``"onnxruntime"`` with file ``"model.onnx"``, entry "masked" (the default), its precision
-  ("fp32", "int8", "int4"); TensorRT plans may stand behind it. ``cost`` is of a decode step of n texts.
+  ("fp32", "int8", "int4"); behind it perhaps a second one, ``"light.onnx"`` with entry "light", which is bound to the same
+  cache, and TensorRT plans. ``cost`` is of a decode step of n texts.
 * ``parity``: ``score_abs`` and ``score_rel`` are of log-probabilities, ``min_overlap`` is the share of golden tokens that
   must hold. For "fp32" 1e-2 absolute and 1.0 is what other CPUs keep; quantized matrices round activations otherwise where
   the CPU has other dot products, 0.25 and 0.9 are kept.
@@ -100,11 +101,13 @@ def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextMo
             opened.path(name)  # what nobody hashed is not read
     codec = load_codec(opened.folder, max_vocab=limits["vocab_size"])
     context = min(limits["max_context"], options.max_context or limits["max_context"])
+    light = manifest.target(RUNNER, "light")
     engine = OnnxRuntimeCausal(
         opened.path(target.file),
         pools=pools_for(context, options.slots or DEFAULT_SLOTS),
         threads=options.threads,
         max_chunk=min(limits["max_chunk"], context),
+        light=None if light is None else opened.path(light.file),
     )
     try:
         if engine.limits.vocab_size != limits["vocab_size"]:
@@ -114,14 +117,15 @@ def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextMo
         replay_golden(
             engine, read_golden(opened.path(GOLDEN_FILE)), manifest.parity, where, steps=REPLAY_STEPS
         )
-        return _model(manifest, target, codec, engine, context)
+        precision = target.precision if light is None else f"{target.precision}+{light.precision}"
+        return _model(manifest, precision, codec, engine, context)
     except BaseException:
         engine.close()
         raise
 
 
 def _model(
-    manifest: Manifest, target: Target, codec: HuggingFaceCodec, engine: OnnxRuntimeCausal, context: int
+    manifest: Manifest, precision: str, codec: HuggingFaceCodec, engine: OnnxRuntimeCausal, context: int
 ) -> TextModel:
     vocab_size = engine.limits.vocab_size
     return TextModel(
@@ -134,7 +138,7 @@ def _model(
             name=manifest.model,
             version=manifest.version,
             engine=engine.kind,
-            precision=target.precision,
+            precision=precision,
             vocab_size=vocab_size,
             max_context=context,
             created_s=int(manifest.created_unix_s),
@@ -144,7 +148,7 @@ def _model(
 
 
 def _target(manifest: Manifest) -> Target:
-    target = manifest.target(RUNNER)
+    target = manifest.target(RUNNER, "masked")
     if target is None:
         have = ", ".join(sorted({target.kind for target in manifest.targets}))
         raise ValueError(f"no target for {RUNNER}, it has {have}; build with that target in the recipe")

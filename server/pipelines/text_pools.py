@@ -1,22 +1,30 @@
-"""How an engine's KV cache is divided: capacities of the pools, and how many slots each has. Units: tokens."""
+"""How an engine's KV cache is divided: capacities of the pools, and how many slots each has. Units: tokens.
+
+The engine's attention is dense in the capacity of a pool: with the weights of half a billion parameters, a step of eight texts
+takes 1.15 times as long at 512 as at 256, 1.33 times at 768, 1.55 times at 1024. So pools lie close together where most
+texts are; but each is a call of its own, which reads all weights again, so there are few.
+"""
 
 from __future__ import annotations
 
-SMALLEST_POOL = 256  # tokens; smaller pools gain nothing, the engine's attention is dense in this length
-POOL_SHARES = (1, 1, 2, 4)  # of the slots, by pool: a pool doubles with its capacity, long texts are rare
+# Capacities, and by how much the slots are divided: a prompt of instructions and a record with its answer (460 and 64 tokens)
+# fits 768 and not 512, and as many of them as there are slots may run. Long texts are rare, and their slots large.
+POOLS = {256: 1, 512: 1, 768: 1, 1024: 2, 2048: 4}
+LARGE_SHARE = 4  # of the slots, for capacities beyond these, which double
 
 
 def pools_for(max_context: int, slots: int) -> dict[int, int]:
-    """Capacities of the KV pools, doubling up to the context, with the number of slots of each.
+    """Capacities of the KV pools, up to the context, with the number of slots of each.
 
-    Short texts are most of the traffic and a call costs by the capacity of its pool, so every slot may be in a small pool;
-    the large ones have fewer, or memory would be the longest text's times the slots.
+    Every slot may be in a small pool; the large ones have fewer, or memory would be the longest text's times the slots.
+    Memory is touched as slots fill: a pool that nobody needs takes none.
     """
-    capacities = []
-    capacity = SMALLEST_POOL
-    while capacity < max_context:
-        capacities.append(capacity)
-        capacity *= 2
-    capacities.append(max_context)
-    shares = [POOL_SHARES[min(at, len(POOL_SHARES) - 1)] for at in range(len(capacities))]
-    return {capacity: max(1, slots // share) for capacity, share in zip(capacities, shares, strict=True)}
+    shares = dict(POOLS)
+    while max(shares) < max_context:
+        shares[2 * max(shares)] = LARGE_SHARE
+    pools: dict[int, int] = {}
+    for capacity, share in shares.items():
+        pools[min(capacity, max_context)] = max(1, slots // share)
+        if capacity >= max_context:
+            break
+    return pools

@@ -28,6 +28,7 @@ BLOCK = 512  # weights summed at a time, at most
 BLOCKS = 128  # as many at least
 COLUMNS = 2048  # maxima that bound the k-th best
 FAR = 18.0  # in units of temperature; what is further below the best weighs less than 2e-8 of it
+SPARSE = 16  # one in so many: they are gathered
 _SMALL = 8192  # below it, looking at all of them is as cheap
 
 
@@ -77,7 +78,7 @@ class _Weights:
     @classmethod
     def of(cls, weights_N: Floats) -> _Weights:
         size = len(weights_N)
-        columns = min(size, max(BLOCKS, size // BLOCK))
+        columns = max(1, min(size, max(BLOCKS, size // BLOCK)))
         whole = size - size % columns
         sums = np.empty(columns + 1, np.float32)
         np.add.reduce(weights_N[:whole].reshape(-1, columns), axis=0, out=sums[:columns])
@@ -138,7 +139,7 @@ def draw(
     size = len(logits_N)
     near: Ids | None = None
     most_far = 0.0  # what all those far below weigh at most
-    if size > _SMALL and not 0.0 < min_p < math.exp(-FAR):
+    if size > _SMALL and not 0.0 < min_p < math.exp(-FAR) and _peaked(logits_N, highest, temperature):
         mask_V = scratch.mask_V[:size]
         np.greater_equal(logits_N, np.float32(highest - FAR * temperature), out=mask_V)
         count = int(np.count_nonzero(mask_V))
@@ -161,20 +162,37 @@ def draw(
                 below = _Weights.of(np.where(scratch.mask_V[:size], np.float32(0), whole.weights_N))
                 if below.total > 0.0:
                     near, base, kept = None, whole, below
+    among_N, few = (
+        base.weights_N,
+        None,
+    )  # what may stand above a draw, and which of ``base`` these are; None: all
     while True:
-        at = kept.pick(uniform())
+        place = kept.pick(uniform())
+        at = place if few is None else int(few[place])
         if top_p >= 1.0:
             break
-        weight = kept.weights_N[at]
-        size = len(base.weights_N)
-        higher_N = np.greater(base.weights_N, weight, out=scratch.mask_V[:size])
-        above = _Weights.of(np.multiply(base.weights_N, higher_N, out=scratch.two_V[:size]))
+        size = len(among_N)
+        higher_N = np.greater(among_N, kept.weights_N[place], out=scratch.mask_V[:size])
+        higher: Ids | None = None
+        if np.count_nonzero(higher_N) * SPARSE <= size:
+            higher = np.flatnonzero(higher_N)
+            above = _Weights.of(among_N[higher])
+        else:
+            above = _Weights.of(np.multiply(among_N, higher_N, out=scratch.two_V[:size]))
         if least < most and top_p * least <= above.total < top_p * most:
             least = most = _Weights.of(_exp(logits_N, highest, temperature, np.empty_like(logits_N))).total
         if above.total < top_p * least:
             break
         kept = above
+        if higher is not None:  # from here on nothing else can be drawn, nor stand above a draw
+            among_N, few = above.weights_N, higher if few is None else few[higher]
     return at if near is None else int(near[at])
+
+
+def _peaked(logits_N: Floats, highest: float, temperature: float) -> bool:
+    """Whether few logits seem to be near the best, by every 64th; a wrong guess costs time and nothing else."""
+    some_N = logits_N[::64]
+    return bool(np.count_nonzero(some_N >= np.float32(highest - FAR * temperature)) * 6 <= len(some_N))
 
 
 def log_total(logits_N: Floats, highest: float, scratch: Scratch) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from server.sampling.base import Mask, RowSampler, Sampled
 from server.sampling.drawing import Floats, Ids, Scratch, best, draw, log_total
-from server.sampling.rows import Row, open_row
+from server.sampling.rows import Row, mask_words, open_row
 from server.text_domain import GenerateRequest, SamplingParams, TokenLogprob
 
 log = logging.getLogger("vitrine.text")
@@ -27,6 +27,11 @@ log = logging.getLogger("vitrine.text")
 GREEDY_BELOW = 1e-5  # temperatures that are 0 but for rounding
 FORBIDDEN = np.float32(-3e38)  # what a constraint makes of a logit; finite, so that sums stay numbers
 _POSSIBLE = -1e38  # every logit that is allowed is above
+_CEILINGS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"),
+    np.float32(np.inf),
+    FORBIDDEN,
+)
 _FEW = 16  # one allowed token in so many: they are gathered, and the rest is not looked at
 
 
@@ -40,6 +45,7 @@ class NumpySampler:
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
         self._scratch = Scratch.for_vocabulary(vocab_size)
+        self._ceilings_N8 = np.empty((mask_words(vocab_size) * 4, 8), np.float32)
 
     def open(self, request: GenerateRequest, mask: Mask | None) -> RowSampler:
         """State for one text.
@@ -125,10 +131,9 @@ class NumpySampler:
             which, bit = np.nonzero(bits)
             ids = words[which] * 32 + bit
             return ids[ids < self._vocab_size]
-        bits_V = np.unpackbits(allowed.view(np.uint8), bitorder="little")[: self._vocab_size]
-        weight_V = np.subtract(bits_V, np.float32(1), out=self._scratch.one_V, dtype=np.float32)  # 0 or -1
-        np.multiply(weight_V, -FORBIDDEN, out=weight_V)
-        np.add(logits_V, weight_V, out=logits_V)
+        # A byte of the mask is eight ceilings; NaN stays NaN under either.
+        np.take(_CEILINGS, allowed.view(np.uint8), axis=0, out=self._ceilings_N8, mode="clip")
+        np.minimum(logits_V, self._ceilings_N8.reshape(-1)[: self._vocab_size], out=logits_V)
         return None
 
     def _logprob(

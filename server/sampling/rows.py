@@ -104,6 +104,11 @@ class Row(RowSampler):
             self.mask.accept(token)
 
 
+def mask_words(vocab_size: int) -> int:
+    """Words of 32 bits that a mask has."""
+    return -(-vocab_size // 32)
+
+
 def open_row(request: GenerateRequest, mask: Mask | None, vocab_size: int) -> Row:
     """State for one text.
 
@@ -130,5 +135,5 @@ def open_row(request: GenerateRequest, mask: Mask | None, vocab_size: int) -> Ro
     if sampling.presence_penalty != 0.0 or sampling.frequency_penalty != 0.0:
         written = SeenTokens.of(np.empty(0, np.int64))
     seed = None if sampling.seed is None else sampling.seed & 0xFFFF_FFFF_FFFF_FFFF
-    allowed = None if mask is None else np.zeros((vocab_size + 31) // 32, np.uint32)
+    allowed = None if mask is None else np.zeros(mask_words(vocab_size), np.uint32)
     return Row(request, mask, np.random.Generator(np.random.PCG64(seed)), bias, seen, written, allowed)

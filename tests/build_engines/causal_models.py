@@ -72,6 +72,8 @@ class Packed:
     package: TextPackage
 
     def engine(self, pools: dict[int, int] | None = None, **kwargs: Any) -> OnnxRuntimeCausal:
+        if self.package.light is not None:
+            kwargs.setdefault("light", self.folder / self.package.light)
         return OnnxRuntimeCausal(
             self.folder / "model.onnx", pools=pools or {64: 4, CONTEXT: 2}, threads=1, max_chunk=64, **kwargs
         )

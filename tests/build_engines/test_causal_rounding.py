@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from build_engines.models.causal.rounding import (
-    BLOCK,
     int4_blocks,
     int8_codes,
     int8_scales,
@@ -17,6 +16,7 @@ from build_engines.models.causal.rounding import (
     unpack_int4,
 )
 
+BLOCK = 32
 NORMAL = st.floats(-1e4, 1e4, width=32)
 
 
@@ -35,7 +35,7 @@ def test_packed_codes_come_back(codes: npt.NDArray[np.int8]) -> None:
 @settings(deadline=None)
 def test_int4_is_at_least_as_close_as_rounding_to_the_largest(piece_KN: npt.NDArray[np.float32]) -> None:
     """Block by block, the squared error is never above that of the plain scale, largest over 7."""
-    codes, scales = int4_blocks(piece_KN)
+    codes, scales = int4_blocks(piece_KN, BLOCK)
     blocks = piece_KN.reshape(-1, BLOCK, piece_KN.shape[1]).astype(np.float64)
     plain = np.maximum(np.abs(blocks).max(axis=1, keepdims=True) / 7, 1e-12)
 
@@ -54,7 +54,7 @@ def test_int4_pays_for_an_outlier_only_where_it_stands() -> None:
     piece = np.random.default_rng(0).normal(0, 1, (2 * BLOCK, 2)).astype(np.float32)
     piece[3, 0] = 1000.0
 
-    _, scales = int4_blocks(piece)
+    _, scales = int4_blocks(piece, BLOCK)
 
     assert scales[0, 0] > 100
     assert scales[1, 0] < 1 and scales[:, 1].max() < 1

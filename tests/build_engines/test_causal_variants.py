@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from build_engines.models.causal.kernels import check_kernels
 from build_engines.models.causal.options import TextOptions, Variant
 from build_engines.models.causal.package import compile_plan, package_text
 from build_engines.models.causal.perplexity import compare, perplexity
-from tests.build_engines.causal_models import CONTEXT, VOCAB, Packed, pack, prompt, random_model
+from tests.build_engines.causal_models import CONTEXT, VOCAB, Packed, call, pack, prompt, random_model
 
 CALIBRATION = [prompt(64, seed=100 + one)[None] for one in range(8)]
 
@@ -70,8 +71,49 @@ def test_a_quantized_engine_is_near_its_parent(
     assert found.parent < VOCAB / 2  # the parent expects its own texts
     assert found.rise < limit and found.low < found.rise < found.high
     assert packed.package.kernels[product] == 9
-    assert packed.package.precision == variant
+    assert packed.package.precisions == (variant,)
     assert sum(packed.package.files.values()) < sum(parent.package.files.values())
+
+
+def test_two_graphs_share_a_cache_and_a_table(parent: Packed, place: Path) -> None:
+    """What INT8 has read INT4 goes on with, within the errors of both; the embedding is on disk once."""
+    packed = pack(parent.model, place, "int8+int4", calibration=CALIBRATION)
+    engine, ids = packed.engine(), prompt(40)
+    wanted = parent.logits_TV(ids)
+
+    engine.run(call([ids[:-1]], [0]))
+    token = call([ids[-1:]], [len(ids) - 1])
+    own, light = engine.run(token)[0], engine.run(dataclasses.replace(token, light=True))[0]
+
+    spread = wanted[-1].std()
+    assert np.abs(own - wanted[-1]).max() < spread and np.abs(light - wanted[-1]).max() < 1.5 * spread
+    assert np.abs(own - light).max() > 1e-3
+    assert packed.package.precisions == ("int8", "int4") and packed.package.light == "light.onnx"
+    files = packed.package.files
+    assert files["light.weights"] < files["model.weights"] / 2
+    engine.close()
+
+
+def test_int4_is_the_same_product_in_either_form(parent: Packed, place: Path) -> None:
+    """Written as the runtime's own operator, and as ai.onnx that it makes one of: equal logits."""
+    import onnx_ir as ir
+
+    from build_engines.models.causal.graph import GraphForm, build_graph
+    from build_engines.models.causal.store import WeightFile
+    from server.engines.onnxruntime_causal import OnnxRuntimeCausal
+
+    found = []
+    for fused in (False, True):
+        target = place / f"fused-{fused}"
+        target.mkdir()
+        with Checkpoint(place / "checkpoint") as tensors, WeightFile(target) as store:
+            form = GraphForm(precision="int4", max_context=CONTEXT, fused=fused)
+            model = build_graph(read_architecture(place / "checkpoint"), tensors, store, form)
+        (target / "model.onnx").write_bytes(ir.to_proto(model).SerializeToString())
+        engine = OnnxRuntimeCausal(target / "model.onnx", pools={64: 1}, threads=1, max_chunk=64)
+        found.append(engine.run(call([prompt(30)], [0])))
+
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-5)
 
 
 def test_scales_are_folded_without_changing_the_model(parent: Packed, place: Path) -> None:
@@ -90,7 +132,7 @@ def test_scales_are_folded_without_changing_the_model(parent: Packed, place: Pat
     options = TextOptions(variant="int4", awq=True, max_context=CONTEXT, max_chunk=64)
     with Checkpoint(checkpoint) as tensors, WeightFile(target) as store:
         folding = calibrate(checkpoint, arch, tensors, options, CALIBRATION)
-        model = build_graph(arch, tensors, store, GraphForm(variant="fp32", max_context=CONTEXT), folding)
+        model = build_graph(arch, tensors, store, GraphForm(precision="fp32", max_context=CONTEXT), folding)
     (target / "model.onnx").write_bytes(ir.to_proto(model).SerializeToString())
 
     engine = OnnxRuntimeCausal(target / "model.onnx", pools={64: 1}, threads=1, max_chunk=64)
@@ -230,7 +272,7 @@ def test_weights_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, v
 
     with Checkpoint(tmp_path) as tensors, WeightFile(tmp_path) as store:
         tracemalloc.start()
-        build_graph(arch, tensors, store, GraphForm(variant=variant, max_context=64), folding)
+        build_graph(arch, tensors, store, GraphForm(precision=variant, max_context=64), folding)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
 

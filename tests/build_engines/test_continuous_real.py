@@ -46,6 +46,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     return pack(random_model("qwen2"), tmp_path_factory.mktemp("continuous"))
 
 
+@pytest.fixture(scope="module")
+def two_graphs(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    calibration = [prompt(64, seed=100 + one)[None] for one in range(4)]
+    folder = tmp_path_factory.mktemp("two")
+    return pack(random_model("qwen2"), folder, "int8+int4", calibration=calibration)
+
+
 @pytest.fixture
 def engine(packed: Packed) -> Iterator[CausalEngine]:
     engine = packed.engine({48: 3, CONTEXT: 2})
@@ -138,3 +145,26 @@ def test_a_seed_means_the_same_text_whatever_else_runs(engine: CausalEngine) -> 
     among = write(engine, [*others[:4], asked, *others[4:]], limits)[4][0]
 
     assert among == alone
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(seed=5), SamplingParams(temperature=0.0)])
+def test_with_two_graphs_a_repeatable_text_is_the_same_whatever_else_runs(
+    two_graphs: Packed, sampling: SamplingParams
+) -> None:
+    """Alone, among texts that may be decoded in either graph, and once more as what was written is in the cache: its
+    prompt is computed in INT8 and its answer in INT4, and both graphs did work for it.
+    """
+    engine = two_graphs.engine({48: 3, CONTEXT: 2})
+    asked = GenerateRequest(prompt_ids=tuple(SHARED), max_tokens=16, ignore_eos=True, sampling=sampling)
+    others = [
+        GenerateRequest(prompt_ids=(*SHARED[:20], i), max_tokens=10, ignore_eos=True) for i in range(1, 8)
+    ]
+    limits = TextLimits(first_token_s=60.0, answer_tokens=4, max_step_tokens=16, min_chunk=4)
+
+    alone = write(engine, [asked], TextLimits(first_token_s=60.0))[0][0]
+    among = write(engine, [*others[:4], asked, asked, *others[4:]], limits)
+    own = write(two_graphs.engine({CONTEXT: 1}, light=None), [asked], limits)[0][0]
+    engine.close()
+
+    assert among[4][0] == among[5][0] == alone
+    assert alone != own

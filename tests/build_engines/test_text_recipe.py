@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -19,8 +20,12 @@ from build_engines.errors import RecipeError
 from build_engines.recipe import RECIPES
 from build_engines.recipe_kind import recipe_kind
 from build_engines.stage_names import TEXT_STAGES
+from build_engines.text.publish import replay_text
 from build_engines.text.recipe import load_text_recipe
+from server.artifacts.errors import ArtifactError
+from server.artifacts.golden import GOLDEN_FILE, read_golden, write_golden
 from server.artifacts.repository import current_version, open_current, versions
+from server.pipelines.text_loading import load_text_model
 from tests.build_engines.tiny_text import save_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +136,51 @@ def test_a_checkpoint_becomes_a_version_with_its_proof(person: Person) -> None:
     assert report["best"] < report["before"]
     assert report["samples"]
     assert "<svg" in opened.path("report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.timeout(300)
+def test_a_version_of_two_graphs_is_gated_in_each_and_in_both_and_is_served(person: Person) -> None:
+    """INT8 and INT4 over one cache: perplexity by each and in turn, golden texts of both, and the server opens both."""
+    code, _, said = person.types("run", "--set", "package.variant=int8+int4")
+
+    assert code == 0, said
+    opened = open_current(person.repository, "tiny-copy")
+    manifest = opened.manifest
+    assert [(one.file, one.precision, one.entry, one.proven) for one in manifest.targets] == [
+        ("model.onnx", "int8", "masked", "gated"),
+        ("light.onnx", "int4", "light", "gated"),
+    ]
+    rises = [item.name for item in manifest.evidence if item.kind == "quality"]
+    assert len(rises) == 3 and {name.partition(", ")[2] for name in rises} == {
+        "", "answers in its own graph", "answers in both graphs in turn",
+    }  # fmt: skip
+    model = load_text_model(opened)
+    assert model.info.precision == "int8+int4" and model.engine.limits.light
+    assert model.costs is not None and model.costs.light
+    model.engine.close()
+
+    golden = read_golden(opened.path(GOLDEN_FILE))
+    wrong = {**golden.outputs, "own_token_ids": golden.outputs["token_ids"] * 0 + 3}
+    write_golden(opened.folder / GOLDEN_FILE, dataclasses.replace(golden, outputs=wrong))
+    with pytest.raises(ArtifactError, match="golden replay differs"):
+        replay_text(opened)
+
+
+@pytest.mark.timeout(300)
+def test_a_plan_for_a_gpu_is_built_beside_what_serves_here(person: Person) -> None:
+    """By the real builder, with no GPU: listed as built and not as gated, and the server here opens what it can run."""
+    pytest.importorskip("tensorrt_rtx")
+    target = 'compile.targets=["onnxruntime", "tensorrt_rtx:sm86"]'
+
+    code, _, said = person.types("run", "--set", target, "--set", "package.plan_batch=2")
+
+    assert code == 0, said
+    opened = open_current(person.repository, "tiny-copy")
+    own, plan = opened.manifest.targets
+    assert (own.kind, own.proven, plan.kind, plan.proven) == ("onnxruntime", "gated", "tensorrt_rtx", "built")
+    assert (plan.file, plan.capability) == ("tensorrt_rtx/int8.sm86.plan", "sm86")
+    assert "tensorrt_rtx" in "".join(plan.built_with) and opened.path(plan.file).stat().st_size > 10_000
+    load_text_model(opened).engine.close()
 
 
 @pytest.mark.timeout(300)

@@ -16,6 +16,7 @@ from server.engines.causal import CausalCall, CausalLimits
 VOCAB = 97
 EOS = 0
 GARBAGE = -7
+LIGHT = 1000  # added to a token that the light graph computed: it is remembered otherwise
 
 
 def next_token(content: Sequence[int]) -> int:
@@ -26,14 +27,15 @@ def next_token(content: Sequence[int]) -> int:
     return int(state % VOCAB)
 
 
-def text_of(prompt: Sequence[int], tokens: int, eos: int | None = None) -> list[int]:
-    """What a text is when it is written alone."""
-    content = list(prompt)
+def text_of(prompt: Sequence[int], tokens: int, eos: int | None = None, *, light: bool = False) -> list[int]:
+    """What a text is when it is written alone; ``light``: with its answer computed in the light graph."""
+    content, written = list(prompt), []
     for _ in range(tokens):
-        content.append(next_token(content))
-        if content[-1] == eos:
+        written.append(next_token(content))
+        content.append(written[-1] + (LIGHT if light else 0))
+        if written[-1] == eos:
             break
-    return content[len(prompt) :]
+    return written
 
 
 class SimulatedEngine:
@@ -50,8 +52,8 @@ class SimulatedEngine:
 
     kind = "simulated"
 
-    def __init__(self, pools: Mapping[int, int], *, max_chunk: int = 8) -> None:
-        self.limits = CausalLimits(vocab_size=VOCAB, pools=dict(pools), max_chunk=max_chunk)
+    def __init__(self, pools: Mapping[int, int], *, max_chunk: int = 8, light: bool = False) -> None:
+        self.limits = CausalLimits(vocab_size=VOCAB, pools=dict(pools), max_chunk=max_chunk, light=light)
         self.cache = {(cap, i): [GARBAGE] * cap for cap, n in pools.items() for i in range(n)}
         self.fault: BaseException | None = None
         self.nan_calls = 0
@@ -74,6 +76,7 @@ class SimulatedEngine:
             raise ValueError(f"write_index {call.write_index_B} + {width} is over {capacity}")
         if width > self.limits.max_chunk or (call.n_new_B > width).any() or (call.n_new_B < 0).any():
             raise ValueError(f"n_new {call.n_new_B} of {width}, at most {self.limits.max_chunk}")
+        assert self.limits.light or not call.light
         self.calls.append(call)
         logits_BV = np.full((rows, VOCAB), np.nan, np.float32)
         fault, self.fault = self.fault, None
@@ -81,7 +84,7 @@ class SimulatedEngine:
             slot = self.cache[(capacity, first + row)]
             at, new = int(call.write_index_B[row]), int(call.n_new_B[row])
             for i in range(width):  # padding and idle rows are written as well
-                slot[at + i] = int(call.input_ids_BT[row, i]) if i < new else GARBAGE
+                slot[at + i] = int(call.input_ids_BT[row, i]) + LIGHT * call.light if i < new else GARBAGE
             if fault is not None:
                 slot[at:] = [GARBAGE] * (capacity - at)
             if new:

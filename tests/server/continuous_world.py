@@ -204,7 +204,7 @@ class Recorder:
 class FixedCosts(TokenCosts):
     """Learns nothing: no time passes in these tests."""
 
-    def observe(self, capacity: int, rows: int, width: int, elapsed_s: float) -> None:
+    def observe(self, capacity: int, rows: int, width: int, elapsed_s: float, *, light: bool = False) -> None:
         pass
 
 

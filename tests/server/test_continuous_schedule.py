@@ -13,6 +13,7 @@ from schedule_world import ScheduleWorld
 
 from server.batching.cost import CostModel
 from server.batching.text_model import TextLimits
+from server.batching.token_cost import TRY_EVERY, TokenCosts
 from server.batching.token_step import RunCall
 
 pytestmark = pytest.mark.timeout(120)
@@ -39,9 +40,11 @@ texts = st.tuples(
     st.sampled_from([0, 0, 5, 9]),
     st.sampled_from(["a", "b"]),
     st.sampled_from([0.3, 2.0, float("inf")]),
+    st.booleans(),
 )
 actions = st.lists(
     texts
+    | st.tuples(st.just("again"), st.integers(0, 30), st.integers(1, 20), st.booleans())
     | st.tuples(st.just("turn"), st.sampled_from([0.0, 0.05, 0.05, 5.0, 1e6]))
     | st.tuples(st.just("cancel"), st.integers(0, 30))
     | st.tuples(st.just("raise"))
@@ -54,9 +57,16 @@ actions = st.lists(
 def act(world: ScheduleWorld, action: tuple[Any, ...]) -> None:
     kind = action[0]
     if kind == "add":
-        _, prefix, shared, own, answer, priority, tenant, within_s = action
+        _, prefix, shared, own, answer, priority, tenant, within_s, repeatable = action
         prompt = PREFIXES[prefix][:shared] + own
-        world.add(prompt, answer, priority=priority, tenant=tenant, first_token_at_s=world.now + within_s)
+        more = {"priority": priority, "tenant": tenant, "repeatable": repeatable}
+        world.add(prompt, answer, first_token_at_s=world.now + within_s, **more)
+    elif (
+        kind == "again" and world.asked
+    ):  # a conversation goes on: what was written is part of the next prompt
+        before = world.asked[action[1] % len(world.asked)]
+        prompt = [*before.prompt, *before.got, 1][: world.engine.limits.max_context - 1]
+        world.add(prompt, action[2], repeatable=action[3])
     elif kind == "turn":
         world.turn(action[1])
     elif kind == "cancel" and world.asked:
@@ -70,19 +80,69 @@ def act(world: ScheduleWorld, action: tuple[Any, ...]) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(pools, limits, actions, st.integers(1, 8))
+@given(pools, limits, actions, st.integers(1, 8), st.booleans(), st.integers(0, 9))
 def test_whatever_happens_texts_are_as_alone_and_end_once(
-    pools: dict[int, int], limits: TextLimits, actions: list[tuple[Any, ...]], max_chunk: int
+    pools: dict[int, int],
+    limits: TextLimits,
+    actions: list[tuple[Any, ...]],
+    max_chunk: int,
+    light: bool,
+    best_rows: int,
 ) -> None:
     """Arrivals, cancellations, faults and clock jumps: no slot leaks or has two writers, the context holds, all end once,
     every token is the one that the text would have alone, and what the books call computed is in the engine's cache.
+
+    With a light graph, for repeatable texts: whatever else runs, whichever graph decodes how many rows fastest.
     """
-    world = ScheduleWorld(pools, limits, max_chunk=max_chunk)
+    costs = FixedCosts(pools, light=light)
+    for capacity in costs.light:  # it is faster up to so many rows
+        costs.decode[capacity], costs.light[capacity] = (
+            CostModel(0.009, 0.001),
+            CostModel(0.009 - best_rows / 1e3, 0.002),
+        )
+    world = ScheduleWorld(pools, limits, max_chunk=max_chunk, costs=costs, light=light)
     for action in actions:
         act(world, action)
     world.engine.fault = world.sampler.sample_fault = None
     world.engine.nan_calls = 0
     world.finish()
+
+
+def test_few_rows_are_decoded_in_the_light_graph_and_many_in_the_own() -> None:
+    """Of texts that need not be repeatable, a full batch goes where the weights are read once, a single row where they are few;
+    with one repeatable text among them all answers are light, and prompts are never.
+    """
+    for repeatable in (False, True):
+        costs = FixedCosts({64: 8}, light=True)
+        costs.decode[64], costs.light[64] = CostModel(0.010, 0.001), CostModel(0.003, 0.004)
+        world = ScheduleWorld({64: 8}, costs=costs, light=True)
+        for i in range(8):
+            world.add([i + 1] * 5, 12 + i, repeatable=repeatable and i == 7)
+        world.finish()
+        decoded = [
+            call for call in world.engine.calls if call.n_new_B.max() == 1 and call.write_index_B.max() >= 5
+        ]
+        assert {len(call.n_new_B) for call in decoded if call.light} >= ({1, 8} if repeatable else {1, 2})
+        assert all(call.light == (repeatable or len(call.n_new_B) < 3) for call in decoded)
+        assert not any(call.light for call in world.engine.calls if call.write_index_B.min() < 5)
+
+
+@given(st.integers(1, 16), *[st.floats(0.0, 0.1) for _ in range(4)], st.booleans())
+def test_the_graph_is_chosen_by_what_its_call_is_expected_to_take(
+    rows: int, base_s: float, row_s: float, light_base_s: float, light_row_s: float, fixed: bool
+) -> None:
+    """The cheaper one; now and then the other, or its line would never be corrected; the light one where it has to be."""
+    costs = TokenCosts([64], light=True)
+    costs.decode[64], costs.light[64] = CostModel(base_s, row_s), CostModel(light_base_s, light_row_s)
+    cheaper = light_base_s + light_row_s * rows < base_s + row_s * rows
+
+    chosen = [costs.choose(64, rows, light=fixed) for _ in range(2 * TRY_EVERY + 2)]
+
+    assert chosen.count(not (cheaper or fixed)) == (0 if fixed else 2)
+    assert costs.decode_line(64, rows).predict_s(rows) == min(
+        costs.decode[64].predict_s(rows), costs.light[64].predict_s(rows)
+    )
+    assert not TokenCosts([64]).choose(64, rows, light=True)
 
 
 def test_a_call_that_raises_fails_the_texts_in_it_and_no_other() -> None:

@@ -45,6 +45,25 @@ def test_the_longest_prefix_of_all_slots_is_found(contents: list[list[int]], pro
         assert common(contents[at], prompt[:-1]) == longest
 
 
+@given(st.integers(0, 5), st.integers(0, 5))
+def test_a_repeatable_text_begins_with_what_the_own_graph_computed(own: int, light: int) -> None:
+    """Of a slot whose first tokens one graph computed and the rest the other, others may have all of it."""
+    slots = KvSlots({16: 2})
+    slots.take((16, 0), 1)
+    slots.write((16, 0), list(range(1, 12)))
+    slots.computed((16, 0), own)
+    slots.computed((16, 0), light, own=False)
+    slots.computed((16, 0), 1)  # after something of the light graph, nothing is the own one's any more
+    slots.take((16, 1), 2)
+    slots.copied((16, 0), (16, 1), own + light + 1)
+    prompt = np.arange(1, 13)
+
+    whole, strict = lookup(slots, prompt), lookup(slots, prompt, own=True)
+
+    assert whole is not None and whole.tokens == own + light + 1
+    assert (strict.tokens if strict else 0) == (own + 1 if not light else own)
+
+
 def test_what_is_known_but_not_computed_is_no_prefix() -> None:
     """A slot that is being written offers its computed tokens only."""
     slots = KvSlots({8: 1})

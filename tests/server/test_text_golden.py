@@ -36,7 +36,7 @@ class Markov:
     def run(self, call: CausalCall) -> npt.NDArray[np.float32]:
         width = call.input_ids_BT.shape[1]
         filled = int(call.write_index_B[0])
-        assert call.capacity == 64 and 1 <= width <= self.limits.max_chunk and filled + width <= 64
+        assert 1 <= width <= self.limits.max_chunk and filled + width <= call.capacity
         self._slot = self._slot[:filled] + call.input_ids_BT[0].tolist()
         assert len(self._slot) == filled + width
         logits_V = sum(self._table[token] / (1 + age) for age, token in enumerate(reversed(self._slot)))

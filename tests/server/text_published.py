@@ -70,7 +70,7 @@ def publish_tiny_text(folder: Path, repository: Path) -> TinyText:
         constants=(),
         limits=package.limits,
         parameters={},
-        targets=(Target(kind="onnxruntime", file=package.graph, precision=package.precision),),
+        targets=(Target(kind="onnxruntime", file=package.graph, precision=package.precisions[0]),),
         parity=Tolerance(score_abs=1e-2),
         evidence=(PASSED,),
         figures={},

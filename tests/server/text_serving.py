@@ -36,7 +36,14 @@ async def serving(text: FakeText | None = None, **overrides: Any) -> AsyncIterat
     """Run a server until the block ends."""
     text = text or FakeText()
     fake = FakeRecommender()
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0, "drain_s": 2.0, "grpc": False, "encoder": False}
+    ports = {
+        "http_port": 0,
+        "grpc_port": 0,
+        "metrics_port": 0,
+        "drain_s": 2.0,
+        "grpc": False,
+        "encoder": False,
+    }
     settings = Settings.from_env({}, **{**ports, **overrides})
     app = Application(settings, lambda *_: fake, lambda *_: text)
     await app.start()

@@ -26,8 +26,8 @@ from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.forward import walk
 from build_engines.models.causal.layout import Matrix
 from build_engines.models.causal.matrices import Folding
-from build_engines.models.causal.options import Ids, TextOptions
-from build_engines.models.causal.rounding import BLOCK, INT8_HIGH, int4_blocks, int8_codes, int8_scales
+from build_engines.models.causal.options import GRAPHS, Ids, Precision, TextOptions
+from build_engines.models.causal.rounding import INT8_HIGH, int4_blocks, int8_codes, int8_scales
 
 ALPHAS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
 CUTS = (1.0, 0.8, 0.6, 0.4)  # of the largest activation
@@ -43,22 +43,24 @@ def calibrate(
     checkpoint: Checkpoint,
     options: TextOptions,
     batches: Sequence[Ids],
+    precision: Precision | None = None,
 ) -> Folding:
-    """Search scales for "int8", or for "int4" with ``awq``.
+    """Search scales for "int8", or for "int4" with ``awq``; for the first graph unless ``precision`` is given.
 
     Raises:
         BuildError: there are no batches, or they are no tokens of this model, or its activations are not finite.
     """
-    taken = _check_batches(checkpoint_folder, arch, options, batches)
-    search = _Search(checkpoint, options.variant == "int8")
+    precision = precision or GRAPHS[options.variant][0]
+    taken = _check_batches(checkpoint_folder, arch, precision, batches)
+    search = _Search(checkpoint, precision == "int8", options.block)
     walk(arch, checkpoint, taken, search.look)
     return Folding(inputs=search.inputs, activation_scales=search.activation_scales)
 
 
 class _Search:
-    def __init__(self, checkpoint: Checkpoint, int8: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint, int8: bool, block: int) -> None:
         self._checkpoint = checkpoint
-        self._int8 = int8
+        self._int8, self._block = int8, block
         self.inputs: dict[str, Floats] = {}
         self.activation_scales: dict[str, float] = {}
 
@@ -105,8 +107,8 @@ class _Search:
             scales = int8_scales(np.abs(weight_KN).max(axis=0))
             product: Floats = int8_codes(weight_KN, scales) * scales
             return product
-        codes, block_scales = int4_blocks(weight_KN)
-        rounded: Floats = codes.astype(np.float32) * np.repeat(block_scales, BLOCK, axis=0)
+        codes, block_scales = int4_blocks(weight_KN, self._block)
+        rounded: Floats = codes.astype(np.float32) * np.repeat(block_scales, self._block, axis=0)
         return rounded
 
 
@@ -146,9 +148,9 @@ def _through_int8(x_MK: Floats, scale: float) -> Floats:
 
 
 def _check_batches(
-    folder: Path, arch: Architecture, options: TextOptions, batches: Sequence[Ids]
+    folder: Path, arch: Architecture, precision: Precision, batches: Sequence[Ids]
 ) -> list[Ids]:
-    what = "int8" if options.variant == "int8" else "awq"
+    what = "int8" if precision == "int8" else "awq"
     if not batches:
         raise BuildError(
             f"{folder}: {what} needs calibration texts, there are none; give batches of token ids"

@@ -33,10 +33,10 @@ from build_engines.models.causal.layout import (
     layer_layout,
 )
 from build_engines.models.causal.matrices import Folding, Source
-from build_engines.models.causal.options import Variant
-from build_engines.models.causal.rounding import BLOCK
+from build_engines.models.causal.options import Precision
 from build_engines.models.causal.store import WeightFile
 from build_engines.onnx_writer import OnnxWriter
+from server.engines.onnxruntime_causal import INT4_ACCURACY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +44,19 @@ class GraphForm:
     """What is written.
 
     Attributes:
-        variant: precision of the matrices.
+        precision: of the matrices.
         max_context: positions that rotations are kept for; S is at most this.
         capacity: S where the target wants it fixed; None: symbolic.
+        block: rows of an INT4 matrix that share a scale.
+        fused: write INT4 products as ONNX Runtime's own operator and not as ``ai.onnx``, which it would make of them: a
+            half-billion-weight graph then opens in a fifth of the time, and without the memory to turn all codes round.
     """
 
-    variant: Variant
+    precision: Precision
     max_context: int
     capacity: int | None = None
+    block: int = 32
+    fused: bool = False
 
 
 def matrix_count(arch: Architecture) -> int:
@@ -122,7 +127,7 @@ class _Network:
         self.sine = self._stored("rope.sine", np.sin(angles).astype(np.float32))
 
     def _embed(self, input_ids: ir.Value) -> ir.Value:
-        half = self.form.variant != "fp32"
+        half = self.form.precision != "fp32"
         table = matrices.store_table(self.store, self.checkpoint, EMBEDDING, half=half)
         rows = self.w.op("Gather", self.w.initializer(table), input_ids)
         return self.w.op("Cast", rows, to=ir.DataType.FLOAT) if half else rows
@@ -192,23 +197,46 @@ class _Network:
         )
 
     def _linear(self, x: ir.Value, source: Source) -> ir.Value:
-        w, name, variant = self.w, source.matrix.name, self.form.variant
+        w, name, precision = self.w, source.matrix.name, self.form.precision
         rows = self.folding.inputs.get(name)
         source = Source(source.checkpoint, source.matrix, rows, source.column_scales)
-        if variant == "fp32":
+        block = self.form.block
+        if precision == "fp32":
             weight = w.initializer(matrices.store_fp32(self.store, source))
-        elif variant == "int4":
-            codes, scales = matrices.store_int4(self.store, source)
+        elif precision == "int4":
+            if self.form.fused:
+                return self._biased(self._multiply_fused(x, source), source)
+            codes, scales = matrices.store_int4(self.store, source, block)
             weight = w.op(
-                "DequantizeLinear", w.initializer(codes), w.initializer(scales), axis=0, block_size=BLOCK
+                "DequantizeLinear", w.initializer(codes), w.initializer(scales), axis=0, block_size=block
             )
         else:
             x = w.quantize_dequantize(x, self.folding.activation_scales[name])
             codes, scales = matrices.store_int8(self.store, source)
             weight = w.op("DequantizeLinear", w.initializer(codes), w.initializer(scales), axis=1)
-        y = w.op("MatMul", x, weight)
+        return self._biased(w.op("MatMul", x, weight), source)
+
+    def _multiply_fused(self, x: ir.Value, source: Source) -> ir.Value:
+        codes, scales = matrices.store_int4_fused(self.store, source, self.form.block)
+        return self.w.microsoft(
+            "MatMulNBits",
+            x,
+            self.w.initializer(codes),
+            self.w.initializer(scales),
+            K=source.matrix.rows,
+            N=source.matrix.width,
+            bits=4,
+            block_size=self.form.block,
+            accuracy_level=int(INT4_ACCURACY),
+        )
+
+    def _biased(self, y: ir.Value, source: Source) -> ir.Value:
         bias = matrices.bias_of(source)
-        return y if bias is None else w.op("Add", y, w.constant(bias, name=f"{name}.bias"))
+        return (
+            y
+            if bias is None
+            else self.w.op("Add", y, self.w.constant(bias, name=f"{source.matrix.name}.bias"))
+        )
 
     def _stored(self, name: str, array: Floats) -> ir.Value:
         return self.w.initializer(self.store.append(name, ir.DataType.FLOAT, array.shape, [array]))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from build_engines.errors import BuildError
 from build_engines.models.causal.architecture import Architecture
 from build_engines.models.causal.graph import matrix_count
 from build_engines.models.causal.mapped import given_back
-from build_engines.models.causal.options import Variant
-from build_engines.models.causal.store import WEIGHTS_FILE
+from build_engines.models.causal.options import Precision
+from build_engines.models.causal.store import SUFFIX
 from server.engines.onnxruntime_causal import INT4_ACCURACY
 
-# By variant: the kernels that its products must run as.
-PRODUCTS: dict[Variant, tuple[str, ...]] = {
+# By precision: the kernels that its products must run as.
+PRODUCTS: dict[Precision, tuple[str, ...]] = {
     "fp32": ("MatMul", "FusedMatMul"),
     "int4": ("MatMulNBits",),
     "int8": ("MatMulIntegerToFloat", "QLinearMatMul"),
@@ -36,7 +36,7 @@ NOT_IN_PLACE = "in-place"  # of the runtime's warning when a cache is copied
 CAPACITY = 16
 
 
-def check_kernels(graph: Path, arch: Architecture, variant: Variant) -> dict[str, int]:
+def check_kernels(graph: Path, arch: Architecture, precision: Precision) -> dict[str, int]:
     """Compute one token and count what ran.
 
     Returns:
@@ -49,7 +49,7 @@ def check_kernels(graph: Path, arch: Architecture, variant: Variant) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         try:
             with _standard_error(Path(folder) / "stderr") as said:
-                counts, finite = _profile(graph, arch, Path(folder))
+                counts, finite = _profile(graph, arch, precision, Path(folder))
         except Exception as error:  # onnxruntime has no common base for its errors
             raise BuildError(f"{graph}: ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
     if NOT_IN_PLACE in said[0]:
@@ -60,19 +60,22 @@ def check_kernels(graph: Path, arch: Architecture, variant: Variant) -> dict[str
         )
     _expect(graph, counts, ("Attention",), arch.layers)
     _expect(graph, counts, ("TensorScatter",), 2 * arch.layers)
-    _expect(graph, counts, PRODUCTS[variant], matrix_count(arch))
+    _expect(graph, counts, PRODUCTS[precision], matrix_count(arch))
     return dict(sorted(counts.items()))
 
 
-def _profile(graph: Path, arch: Architecture, folder: Path) -> tuple[Counter[str], bool]:
+def _profile(
+    graph: Path, arch: Architecture, precision: Precision, folder: Path
+) -> tuple[Counter[str], bool]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 2  # the cache's copy is a warning
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", INT4_ACCURACY)
-    # Packed copies of weights are for speed; without them the weights stay in the mapped file.
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    # Packed copies of weights are for speed; without them the weights stay in the mapped file. INT4 products that are not
+    # packed are multiplied in FP32, each matrix written out whole: those copies are the smaller evil.
+    options.add_session_config_entry("session.disable_prepacking", "0" if precision == "int4" else "1")
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     fed = {
@@ -93,7 +96,9 @@ def _profile(graph: Path, arch: Architecture, folder: Path) -> tuple[Counter[str
                 f"present.{index}.{part}", "cpu", 0, np.float32, cache.shape, cache.ctypes.data
             )
     binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
-    with given_back(graph.with_name(WEIGHTS_FILE)):
+    with ExitStack() as stack:
+        for weights in graph.parent.glob(f"*{SUFFIX}"):
+            stack.enter_context(given_back(weights))
         session.run_with_iobinding(binding)
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = (event["args"]["op_name"] for event in events if event["name"].endswith("_kernel_time"))

@@ -8,8 +8,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Variant = Literal["fp32", "int8", "int4"]
-VARIANTS: tuple[Variant, ...] = ("fp32", "int8", "int4")
+Precision = Literal["fp32", "int8", "int4"]
+Variant = Literal["fp32", "int8", "int4", "int8+int4"]
+# A version has one graph, or two over one KV cache: the first computes prompts and full batches, the light one few rows.
+GRAPHS: dict[Variant, tuple[Precision, ...]] = {
+    "fp32": ("fp32",), "int8": ("int8",), "int4": ("int4",), "int8+int4": ("int8", "int4")
+}  # fmt: skip
+VARIANTS = tuple(GRAPHS)
+BLOCKS = (32, 64, 128)  # rows of an INT4 matrix that share a scale
 
 Ids = npt.NDArray[np.int64]
 
@@ -20,10 +26,11 @@ class TextOptions:
 
     Attributes:
         variant: precision of the matrices. "fp32": the parent. "int8": symmetric per output channel, activations static
-            and calibrated. "int4": weights only, blocks of 32.
+            and calibrated. "int4": weights only, in blocks. "int8+int4": both graphs, over one KV cache.
         max_context: tokens of prompt and answer together (>= 2); at most what the checkpoint was trained for.
         max_chunk: prompt tokens a call may hold in one row (1..max_context).
-        awq: search for scales that spare the weights which large activations meet ("int4" only; needs calibration).
+        awq: search for scales that spare the weights which large activations meet (INT4 weights; needs calibration).
+        block: rows of an INT4 matrix that share a scale, one of ``BLOCKS``: more is smaller, faster and coarser.
 
     Raises:
         ValueError: a value is out of range; names it.
@@ -33,6 +40,7 @@ class TextOptions:
     max_context: int = 2048
     max_chunk: int = 256
     awq: bool = False
+    block: int = 32
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -41,5 +49,7 @@ class TextOptions:
             raise ValueError(f"max_context {self.max_context}: must be at least 2")
         if not 1 <= self.max_chunk <= self.max_context:
             raise ValueError(f"max_chunk {self.max_chunk}: must be in 1..{self.max_context} (max_context)")
-        if self.awq and self.variant != "int4":
+        if self.awq and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f"awq is for int4 weights, the variant is {self.variant}")
+        if self.block not in BLOCKS:
+            raise ValueError(f"block {self.block}: there are {', '.join(map(str, BLOCKS))}")

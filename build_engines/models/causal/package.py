@@ -17,16 +17,16 @@ from build_engines.models.causal.graph import GraphForm, build_graph
 from build_engines.models.causal.kernels import check_kernels
 from build_engines.models.causal.layout import check_tensors
 from build_engines.models.causal.matrices import Folding
-from build_engines.models.causal.options import Ids, TextOptions
-from build_engines.models.causal.rounding import BLOCK
-from build_engines.models.causal.store import WEIGHTS_FILE, WeightFile
+from build_engines.models.causal.options import GRAPHS, Ids, Precision, TextOptions
+from build_engines.models.causal.store import SUFFIX, WEIGHTS_FILE, WeightFile
 from build_engines.onnx_writer import OPSET
 from build_engines.targets.onnxruntime_cpu import shift_zero_points
 from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
 from server.artifacts.manifest import TensorInfo
 from server.engines.onnxruntime_causal import MAX_CONTEXT
 
-GRAPH_FILE = "model.onnx"
+GRAPH_FILE, LIGHT_FILE = "model.onnx", "light.onnx"
+TABLES = ("embedding", "rope.cosine", "rope.sine")  # what two graphs look up in one file
 CHECKPOINT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 LARGEST_PROTO = 2_000_000_000  # bytes that a parser takes in one message
 
@@ -37,20 +37,22 @@ class TextPackage:
 
     Attributes:
         graph: path of the graph inside the folder.
+        light: path of the second graph; None: there is none.
         files: size in bytes by path inside the folder, graph and weights.
         inputs, outputs: tensors of the graph, as the manifest lists them.
         limits: "max_context", "vocab_size", "max_chunk".
-        precision: of the matrices, for the manifest's target.
-        kernels: node counts by operator after the runtime's own optimization.
+        precisions: of the matrices of graph and light graph, for the manifest's targets.
+        kernels: of the graph, node counts by operator after the runtime's own optimization.
         eos_ids: tokens that end a text.
     """
 
     graph: str
+    light: str | None
     files: dict[str, int]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     limits: dict[str, int]
-    precision: str
+    precisions: tuple[Precision, ...]
     kernels: dict[str, int]
     eos_ids: tuple[int, ...]
 
@@ -58,7 +60,9 @@ class TextPackage:
 def package_text(
     checkpoint: Path, folder: Path, *, options: TextOptions, calibration: Sequence[Ids] = ()
 ) -> TextPackage:
-    """Write ``model.onnx`` and its weights for ONNX Runtime, and check the kernels it loads with.
+    """Write ``model.onnx``, and ``light.onnx`` where there are two graphs, with their weights for ONNX Runtime.
+
+    The kernels that each loads with are checked.
 
     Args:
         checkpoint: a folder in Hugging Face form (config.json, safetensors).
@@ -72,15 +76,32 @@ def package_text(
         BuildError: the checkpoint is broken or not supported (names file, tensor or field), or the runtime fell back.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arch, proto = _write(checkpoint, folder, options, calibration, capacity=None)
-    shift_zero_points(proto.graph)
-    graph = folder / GRAPH_FILE
-    graph.write_bytes(proto.SerializeToString())
-    _check_graph(graph, proto)
-    kernels = check_kernels(graph, arch, options.variant)
+    arch = read_architecture(checkpoint)
+    _check_options(checkpoint, arch, options)
+    precisions = GRAPHS[options.variant]
+    names = (GRAPH_FILE, LIGHT_FILE)[: len(precisions)]
+    tables: dict[str, ir.ExternalTensor] = {}
+    kernels: list[dict[str, int]] = []
+    protos: list[onnx.ModelProto] = []
+    for name, precision in zip(names, precisions, strict=True):
+        graph = folder / name
+        form = GraphForm(
+            precision=precision, max_context=options.max_context, block=options.block, fused=True
+        )
+        with WeightFile(folder, graph.with_suffix(SUFFIX).name, tables) as store:
+            proto = _write(checkpoint, arch, store, form, options, calibration)
+        tables = {table: store.written[table] for table in TABLES if table in store.written}
+        shift_zero_points(proto.graph)
+        graph.write_bytes(proto.SerializeToString())
+        _check_graph(graph, proto)
+        kernels.append(check_kernels(graph, arch, precision))
+        protos.append(proto)
+    proto = protos[0]
+    files = [file for name in names for file in (name, Path(name).with_suffix(SUFFIX).name)]
     return TextPackage(
         graph=GRAPH_FILE,
-        files={name: (folder / name).stat().st_size for name in (GRAPH_FILE, WEIGHTS_FILE)},
+        light=names[1] if len(names) > 1 else None,
+        files={name: (folder / name).stat().st_size for name in files},
         inputs=_tensors(proto.graph.input),
         outputs=_tensors(proto.graph.output),
         limits={
@@ -88,8 +109,8 @@ def package_text(
             "vocab_size": arch.vocab_size,
             "max_chunk": options.max_chunk,
         },
-        precision=options.variant,
-        kernels=kernels,
+        precisions=precisions,
+        kernels=kernels[0],
         eos_ids=arch.eos_ids,
     )
 
@@ -121,7 +142,16 @@ def compile_plan(
         raise BuildError(f"max_batch {max_batch}: must be at least 1")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arch, proto = _write(checkpoint, folder, options, calibration, capacity=options.max_context)
+        arch = read_architecture(checkpoint)
+        _check_options(checkpoint, arch, options)
+        form = GraphForm(
+            precision=GRAPHS[options.variant][0],
+            max_context=options.max_context,
+            capacity=options.max_context,
+            block=options.block,
+        )
+        with WeightFile(folder) as store:
+            proto = _write(checkpoint, arch, store, form, options, calibration)
         size = (folder / WEIGHTS_FILE).stat().st_size
         if size > LARGEST_PROTO:
             raise BuildError(
@@ -144,29 +174,34 @@ def compile_plan(
 
 
 def _write(
-    checkpoint: Path, folder: Path, options: TextOptions, calibration: Sequence[Ids], *, capacity: int | None
-) -> tuple[Architecture, onnx.ModelProto]:
-    arch = read_architecture(checkpoint)
-    _check_options(checkpoint, arch, options)
-    with Checkpoint(checkpoint) as tensors, WeightFile(folder) as store:
+    checkpoint: Path,
+    arch: Architecture,
+    store: WeightFile,
+    form: GraphForm,
+    options: TextOptions,
+    calibration: Sequence[Ids],
+) -> onnx.ModelProto:
+    with Checkpoint(checkpoint) as tensors:
         check_tensors(arch, tensors)
-        folding = _calibrate(arch, tensors, options, calibration)
-        form = GraphForm(variant=options.variant, max_context=options.max_context, capacity=capacity)
+        folding = _calibrate(arch, tensors, form.precision, options, calibration)
         model = build_graph(arch, tensors, store, form, folding)
     model.metadata_props[MAX_CONTEXT] = str(options.max_context)
-    proto = ir.to_proto(model)
-    return arch, proto
+    return ir.to_proto(model)
 
 
 def _calibrate(
-    arch: Architecture, tensors: Checkpoint, options: TextOptions, calibration: Sequence[Ids]
+    arch: Architecture,
+    tensors: Checkpoint,
+    precision: Precision,
+    options: TextOptions,
+    calibration: Sequence[Ids],
 ) -> Folding:
-    if options.variant != "int8" and not options.awq:
+    if precision == "fp32" or (precision == "int4" and not options.awq):
         return Folding()
     # Here and not above: torch is only wanted where something is calibrated.
     from build_engines.models.causal.calibrate import calibrate
 
-    return calibrate(tensors.folder, arch, tensors, options, calibration)
+    return calibrate(tensors.folder, arch, tensors, options, calibration, precision)
 
 
 def _check_options(checkpoint: Path, arch: Architecture, options: TextOptions) -> None:
@@ -175,16 +210,17 @@ def _check_options(checkpoint: Path, arch: Architecture, options: TextOptions) -
             f"max_context {options.max_context}: {checkpoint / 'config.json'} says max_position_embeddings = "
             f"{arch.max_positions}; give at most that"
         )
-    if options.variant == "int4":
+    if "int4" in GRAPHS[options.variant]:
         sizes = {
             "hidden_size": arch.dim,
             "intermediate_size": arch.hidden,
             "num_attention_heads * head_dim": arch.heads * arch.head_dim,
         }
         for name, size in sizes.items():
-            if size % BLOCK:
+            if size % options.block:
                 raise BuildError(
-                    f"{checkpoint / 'config.json'}: {name} = {size}: int4 needs a multiple of {BLOCK}; choose int8 or fp32"
+                    f"{checkpoint / 'config.json'}: {name} = {size}: int4 needs a multiple of {options.block} (block); "
+                    "choose a smaller block, int8 or fp32"
                 )
 
 
@@ -194,8 +230,12 @@ def _check_graph(graph: Path, proto: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BuildError(f"{graph}: the ONNX checker refuses the graph: {error}") from error
     imports = {entry.domain: entry.version for entry in proto.opset_import}
-    if imports != {"": OPSET}:
-        raise BuildError(f"{graph}: opsets {imports}, must be ai.onnx {OPSET} and nothing else")
+    # ONNX Runtime's own operators are for INT4 products and nothing else.
+    own = {node.op_type for node in proto.graph.node if node.domain}
+    if imports.pop("com.microsoft", 1) != 1 or imports != {"": OPSET} or own - {"MatMulNBits"}:
+        raise BuildError(
+            f"{graph}: opsets {imports} and {own}, must be ai.onnx {OPSET} and MatMulNBits at most"
+        )
 
 
 def _tensors(values: Sequence[onnx.ValueInfoProto]) -> tuple[TensorInfo, ...]:

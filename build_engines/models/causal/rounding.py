@@ -1,6 +1,6 @@
 """Floats to INT4 and INT8 codes, symmetric; pure arithmetic on one piece of a matrix ``[rows K, columns N]``.
 
-INT4 has one scale for each block of ``BLOCK`` rows of a column. The scale is not simply the largest value over 7: of a few
+INT4 has one scale for each block of rows of a column. The scale is not simply the largest value over 7: of a few
 divisors the one with the least squared error is taken, block by block, since cutting off an outlier can pay.
 """
 
@@ -14,7 +14,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int8]
 
-BLOCK = 32
 INT4_LOW, INT4_HIGH = -8, 7
 INT8_HIGH = 127
 # Of the largest value of a block: 7 keeps it, 8 keeps it where it is negative, 9 cuts it off.
@@ -22,9 +21,9 @@ DIVISORS = (7.0, 7.5, 8.0, 9.0)
 TINY = np.float32(1e-12)  # scale of a block of zeros: any positive number
 
 
-def int4_blocks(piece_KN: Floats) -> tuple[Codes, Floats]:
-    """Codes in -8..7 ``[K, N]`` and scales ``[K / BLOCK, N]`` of rows in whole blocks."""
-    blocks = piece_KN.reshape(-1, BLOCK, piece_KN.shape[1])
+def int4_blocks(piece_KN: Floats, block: int) -> tuple[Codes, Floats]:
+    """Codes in -8..7 ``[K, N]`` and scales ``[K / block, N]`` of rows in whole blocks."""
+    blocks = piece_KN.reshape(-1, block, piece_KN.shape[1])
     largest = np.maximum(np.abs(blocks).max(axis=1, keepdims=True), TINY * 9)
     best_scale = best_error = None
     for divisor in DIVISORS:

@@ -1,9 +1,12 @@
-"""The weights file beside a graph: written once, front to back, while the graph refers to places in it."""
+"""The weights file beside a graph: written once, front to back, while the graph refers to places in it.
+
+Two graphs of one version have a file each; a table that both look up is written once, and the second refers to it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+SUFFIX = ".weights"
 WEIGHTS_FILE = "model.weights"
 LARGE = 1 << 20  # bytes; from here on a tensor begins where any system can map it
 ALIGNMENT, SMALL_ALIGNMENT = 65_536, 64
@@ -20,9 +24,19 @@ ALIGNMENT, SMALL_ALIGNMENT = 65_536, 64
 class WeightFile:
     """Appends tensors chunk by chunk, so that none is ever in memory whole. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.path = folder / WEIGHTS_FILE
+    def __init__(
+        self, folder: Path, name: str = WEIGHTS_FILE, shared: Mapping[str, ir.ExternalTensor] | None = None
+    ) -> None:
+        """Open the file for writing.
+
+        Args:
+            folder: of the graph.
+            name: of the file in it.
+            shared: tensors by name that another file of the folder holds; what is appended under such a name is not written.
+        """
+        self._folder, self._shared = folder, shared or {}
+        self.path = folder / name
+        self.written: dict[str, ir.ExternalTensor] = {}
         self._file = self.path.open("wb")
 
     def __enter__(self) -> WeightFile:
@@ -37,12 +51,30 @@ class WeightFile:
         self, name: str, dtype: ir.DataType, shape: Sequence[int], chunks: Iterable[npt.NDArray[Any]]
     ) -> ir.ExternalTensor:
         """Write a tensor's bytes, given in order, and say where they are."""
+        other = self._shared.get(name)
+        if other is not None and other.dtype == dtype and tuple(other.shape) == tuple(shape):
+            return ir.ExternalTensor(
+                other.location,
+                other.offset,
+                other.length,
+                dtype,
+                shape=other.shape,
+                name=name,
+                base_dir=self._folder,
+            )
         alignment = ALIGNMENT if math.prod(shape) * dtype.itemsize >= LARGE else SMALL_ALIGNMENT
         start = -(-self._file.tell() // alignment) * alignment
         self._file.seek(start)
         for chunk in chunks:
             self._file.write(np.ascontiguousarray(chunk).data)
         length = self._file.tell() - start
-        return ir.ExternalTensor(
-            WEIGHTS_FILE, start, length, dtype, shape=ir.Shape(list(shape)), name=name, base_dir=self._folder
+        self.written[name] = ir.ExternalTensor(
+            self.path.name,
+            start,
+            length,
+            dtype,
+            shape=ir.Shape(list(shape)),
+            name=name,
+            base_dir=self._folder,
         )
+        return self.written[name]
