@@ -67,7 +67,7 @@ def entity_rules(
 ) -> EntityRules:
     """Compile a shop's forms and names.
 
-        Args:
+    Args:
             order_formats: regular expressions of a whole order number, capitals or not.
             products: names, of at least three characters.
     <<<<<<< HEAD
@@ -76,7 +76,7 @@ def entity_rules(
             day_first: 3/4 is the third of April.
     >>>>>>> main
 
-        Raises:
+    Raises:
             ValueError: an expression is wrong; names it and says what to do.
     """
     compiled = []
