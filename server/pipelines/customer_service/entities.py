@@ -68,16 +68,12 @@ def entity_rules(
     """Compile a shop's forms and names.
 
     Args:
-            order_formats: regular expressions of a whole order number, capitals or not.
-            products: names, of at least three characters.
-    <<<<<<< HEAD
-            day_first: how 05/03/2026 is read.
-    =======
-            day_first: 3/4 is the third of April.
-    >>>>>>> main
+        order_formats: regular expressions of a whole order number, capitals or not.
+        products: names, of at least three characters.
+        day_first: how 05/03/2026 is read.
 
     Raises:
-            ValueError: an expression is wrong; names it and says what to do.
+        ValueError: an expression is wrong; names it and says what to do.
     """
     compiled = []
     for form in order_formats:
