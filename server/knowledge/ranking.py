@@ -27,6 +27,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from server.knowledge.passage_texts import ANSWER_WEIGHT
 from server.knowledge.vectors import Floats
@@ -144,12 +145,14 @@ def score(candidate: Candidate, asked_words: Sequence[str], language: str) -> fl
 
 def same_language(one: str, other: str) -> bool:
     """Whether two BCP 47 tags name one language, whatever the region."""
-    return one.partition("-")[0].lower() == other.partition("-")[0].lower()
+    return one == other or one.partition("-")[0].lower() == other.partition("-")[0].lower()
 
 
 def _is_exactly(passage: Passage, asked_words: Sequence[str]) -> bool:
     heading = passage.question or (passage.headings[-1] if passage.headings else "")
-    return bool(heading) and list(words(heading)) == list(asked_words)
+    if not heading:
+        return False
+    return all(mine == asked for mine, asked in zip_longest(words(heading), asked_words))  # to the first that differs
 
 
 def ranked(
