@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -271,16 +272,19 @@ class KnowledgeSearch:
             )
         return found
 
-    def _closeness(self, packed: list[bytes], query_D: Floats | None) -> list[tuple[Floats, float]]:
+    def _closeness(self, packed: list[bytes], query_D: Floats | None) -> list[tuple[list[float], float]]:
         """Cosines of each passage's close vectors with the question, and the commonness of its first one."""
         if query_D is None or not packed:
-            return [(np.empty(0, np.float32), 0.0)] * len(packed)
+            return [([], 0.0)] * len(packed)
         dim, mean_D = self._index.dim, self._index.mean_D
         with _told_as_damage():
             rows = unpack_rows(b"".join(packed), dim)
-        near, common = dots(rows, query_D), dots(rows, mean_D) - dots(mean_D[None], mean_D)
-        ends = np.cumsum([rows_in(one, dim) for one in packed])
+        near = dots(
+            rows, query_D
+        ).tolist()  # a few numbers a passage, where numpy's own calls would be the cost
+        common = (dots(rows, mean_D) - dots(mean_D[None], mean_D)).tolist()
+        ends = list(accumulate(rows_in(one, dim) for one in packed))
         return [
-            (near[start:end], float(common[start]) if start < end else 0.0)
+            (near[start:end], common[start] if start < end else 0.0)
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
