@@ -189,10 +189,10 @@ class Settings:
         5_000.0, "deadline of an answer to a shopper where none is named", low=1, high=3_600_000
     )
     support_answer_threshold: float = _setting(
-        0.68, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
+        0.28, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
     )
     support_words_threshold: float = _setting(
-        0.7, "the same while the encoder is away and words alone find passages", low=0, high=1
+        0.84, "the same while the encoder is away and words alone find passages", low=0, high=1
     )
     support_intent_threshold: float = _setting(
         -1.0, "least probability of an intent, else out of scope; below 0: the model's own", low=-1, high=1

@@ -74,8 +74,8 @@ class Thresholds:
         support: of sentences that a language model wrote.
     """
 
-    answer: float = 0.68
-    answer_by_words: float = 0.7
+    answer: float = 0.28
+    answer_by_words: float = 0.84
     intent: float | None = None
     times_asked: int = 2
     quote_chars: int = 480
