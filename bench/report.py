@@ -61,7 +61,8 @@ def _quality(reports: Json) -> str:
 def _intents(sets: list[Json]) -> str:
     from bench.intents import markdown as intents_table
 
-    return "### Intents, public sets (test file looked at once)\n\n" + intents_table(sets).rstrip()
+    told = "This run chose on validation and read the test file once; earlier runs had looked at it while settings were chosen."
+    return f"### Intents, public sets\n\n{told}\n\n" + intents_table(sets).rstrip()
 
 
 def _support_speed(results: Json) -> str:

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from server.copy_domain import Language
 from server.pipelines.customer_service.entities import DEFAULT_ORDER_FORMATS, entity_rules, find_entities
-from server.pipelines.customer_service.injection import Place, find_attempts, read_injection_lists
+from server.pipelines.customer_service.injection import (
+    Place,
+    find_attempts,
+    read_injection_lists,
+    without_attempts,
+)
 from server.pipelines.customer_service.language import answer_language
 from server.pipelines.customer_service.masking import mask
 from server.pipelines.customer_service.ports import Hearing
@@ -57,6 +62,10 @@ class Ears:
     def instructs(self, text: str) -> bool:
         """Whether stored text gives instructions."""
         return bool(find_attempts(text, Place.DOCUMENT, self._attempts))
+
+    def without_attempts(self, text: str) -> str:
+        """A message without the sentences that give instructions."""
+        return without_attempts(text, Place.MESSAGE, self._attempts)
 
     def entities(self, text: str) -> tuple[Entity, ...]:
         """What a text names."""

@@ -1,7 +1,8 @@
 """Text that tries to give instructions where only data is expected: in a message, in a page of the shop, in an order's fields.
 
 Nothing is refused because of it. What is found is data like the rest, but it is not searched with, not put into a prompt and
-not quoted: ``without_attempts`` cuts it out, and a page or a field that holds one is not shown. Finding is help, not the
+not quoted: ``without_attempts`` cuts it out of what a shopper wrote, so that the rest is answered, and a page or a field that
+holds one is not shown at all. Only the person who takes over reads it, as it was written. Finding is help, not the
 guard: the guard is that answers are quotes, which no instruction can change.
 
 Looks through width, look-alike letters and invisible characters (folding), letters set apart, digits for letters, base64 and
