@@ -32,8 +32,15 @@ PARTS = (
     "grpc",
     "metrics",
     "start",
+    "support_speed",
 )
-ALONE = {"quality", "copy", "sampling", "text_engine"}  # that need no recommender of the benchmark
+ALONE = {
+    "quality",
+    "copy",
+    "sampling",
+    "text_engine",
+    "support_speed",
+}  # that need no recommender of the benchmark
 
 
 def main() -> int:
@@ -95,6 +102,17 @@ def main() -> int:
         results["grpc"] = run.grpc(MODELS["int8"])
     if "metrics" in wanted:
         results["metrics"] = run.metrics_cost(MODELS["int8"])
+    if "support_speed" in wanted and not (args.text_repository / "sample-support" / CURRENT_FILE).exists():
+        _say(
+            f"customer service under load: left out, {args.text_repository} has no sample-support; run make build"
+        )
+    elif "support_speed" in wanted:
+        from bench import support_speed
+
+        _say(
+            "customer service with 10,000 passages (filling its knowledge file takes minutes the first time)"
+        )
+        results["support_speed"] = support_speed.measure(args.text_repository, args.out / "support_speed")
     (args.out / "bench.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = markdown(results)
     (args.out / "bench.md").write_text(text, encoding="utf-8")

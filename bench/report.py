@@ -31,6 +31,7 @@ def markdown(results: Json) -> str:
         ("grpc", _grpc),
         ("metrics", _metrics),
         ("intents", _intents),
+        ("support_speed", _support_speed),
     ):
         if name in results:
             parts.append(write(results[name]))
@@ -60,7 +61,14 @@ def _quality(reports: Json) -> str:
 def _intents(sets: list[Json]) -> str:
     from bench.intents import markdown as intents_table
 
-    return "### Intents, public sets (test file looked at once)\n\n" + intents_table(sets).rstrip()
+    told = "This run chose on validation and read the test file once; earlier runs had looked at it while settings were chosen."
+    return f"### Intents, public sets\n\n{told}\n\n" + intents_table(sets).rstrip()
+
+
+def _support_speed(results: Json) -> str:
+    from bench.support_speed import markdown as speed_table
+
+    return "### Customer service under load\n\n" + speed_table(results).rstrip()
 
 
 def _engine(rows: list[Json]) -> str:

@@ -21,9 +21,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,16 @@ class Bench:
         bodies: requests, one a line.
         seconds: of each timed run.
         say: told what is measured now.
+        path: that is asked; empty: recommendations.
+        env: what servers find in their environment besides this process's own.
     """
 
     repository: Path
     bodies: Path
     seconds: float
     say: Callable[[str], None]
+    path: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def start_up(self, model: str) -> Json:
         """Time until ready, and memory then; the median of five starts."""
@@ -202,7 +206,7 @@ class Bench:
                 "loadtest",
                 words[0],
                 "--target",
-                target or f"http://127.0.0.1:{HTTP}",
+                target or f"http://127.0.0.1:{HTTP}{self.path}",
             ]
             command += ["--bodies", str(self.bodies), "--json", str(out), "--quiet", *words[1:]]
             if pid is not None:
@@ -232,7 +236,13 @@ class Bench:
             *flags,
         ]
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self.env},
+        )
         try:
             ready_s = _until_ready(process, began, within_s)
             yield Running(process.pid, ready_s)

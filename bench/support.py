@@ -1,12 +1,11 @@
 """Customer service on the sample shop's labelled questions: what is answered, what is wrong, who is handed over, and how long it takes.
 
 Every question is asked through the pipeline that serves, once, with thresholds that let everything through; what each threshold
-would have done with it is arithmetic. Thresholds (and, with ``--fit``, the weights of the evidence) are found on the questions
-whose id hashes to an even number and reported on the others.
+would have done with it is arithmetic. Thresholds (and, with ``--fit``, the weights of the evidence) are found on the development
+questions and reported on all others, also by half: which parts of the evidence there are, and how near a second passage must be
+to be quoted, was settled when both halves had been looked at, in an earlier round.
 
-What the reported half is not: unseen. Which parts of the evidence count, how near a second passage must be to be quoted, and that
-none of the choosing half may be wrong were settled after looking at both halves (about thirty combinations), so its figures
-lean to the good side. It is also small: of 98 questions one wrong answer is 1 %, and 5 % could be true all the same.
+The sets are small: of 200 questions one wrong answer is half a point, and with 2 % measured 5 % could be true all the same.
 
     python -m bench.support --repository model_repository --out bench/results
 """
@@ -29,7 +28,7 @@ import numpy as np
 
 from bench.support_report import support_chart, support_tables
 from build_engines.data.sample_page_examples import PAGES
-from build_engines.data.sample_questions import SampleQuestion, sample_questions
+from build_engines.data.sample_questions import DEVELOPMENT, SampleQuestion, sample_questions
 from server.knowledge.search import KnowledgeSearch
 from server.knowledge.store import KnowledgeStore
 from server.knowledge_domain import Document, Knowledge
@@ -49,7 +48,8 @@ from server.support_domain import (
 )
 
 Json = dict[str, Any]
-MOST_WRONG, MOST_OUTSIDE, MOST_MISSED = 0.02, 0.03, 0.05
+# Of the development questions, which flatter: half of what may be wrong, and one of the 60 about nothing.
+MOST_WRONG, MOST_OUTSIDE = 0.01, 0.02
 GRID = [round(0.02 * step, 2) for step in range(51)]
 ROUNDS = 5  # over all questions, for the times
 _DOUBT = (HandoverReason.OUT_OF_SCOPE, HandoverReason.LOW_CONFIDENCE)
@@ -104,8 +104,8 @@ class Outcome:
         return None
 
 
-def chosen_by(question: SampleQuestion) -> bool:
-    """Whether a question is one that thresholds are chosen by; the others are reported."""
+def first_half(question: SampleQuestion) -> bool:
+    """Whether a reported question is of the half that thresholds were chosen by before there were development questions."""
     return zlib.crc32(question.id.encode()) % 2 == 0
 
 
@@ -136,17 +136,11 @@ def shares(outcomes: Sequence[Outcome], answer: float, by_words: float) -> Json:
 
 
 def choose(outcomes: Sequence[Outcome], *, by_words: bool) -> float:
-    """The lowest threshold at which none of these is wrong or answered from outside; 1 where there is none.
-
-    None, and not as many as there may be: so few questions cannot tell one wrong answer in a hundred from three.
-    """
+    """The lowest threshold at which no more than ``MOST_WRONG`` and ``MOST_OUTSIDE`` are answered; 1 where there is none."""
     mine = [one for one in outcomes if one.by_words == by_words]
     for least in GRID:
-        released = [one for one in mine if one.reason(least, least) is None]
-        if not any(
-            one.question.kind == "outside" or (one.question.kind == "page" and not one.right)
-            for one in released
-        ):
+        found = shares(mine, least, least)
+        if (found["wrong"] or 0.0) <= MOST_WRONG and (found["outside_answered"] or 0.0) <= MOST_OUTSIDE:
             return least
     return 1.0
 
@@ -202,6 +196,7 @@ async def measure(
     knowledge: Knowledge,
     hearing: Hearing,
     questions: Sequence[SampleQuestion],
+    development: Sequence[SampleQuestion],
 ) -> Json:
     """All figures.
 
@@ -209,21 +204,22 @@ async def measure(
         encoder: with an intent head, or without; None: words alone.
         knowledge: the sample shop's pages.
         hearing: what serves.
-        questions: all of them.
+        questions: that are reported.
+        development: that thresholds are chosen by.
     """
     pipeline = SupportPipeline(encoder, knowledge, None, hearing, OPEN)
     threshold = 0.0 if encoder is None else encoder.info().threshold
-    outcomes = await ask_all(pipeline, questions, threshold)
+    choosing = await ask_all(pipeline, development, threshold)
+    reported = await ask_all(pipeline, questions, threshold)
     times: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for outcome in await ask_all(pipeline, questions, threshold):
             for stage, seconds in outcome.answer.timings_s.items():
                 times.setdefault(stage, []).append(seconds * 1e3)
-    choosing = [one for one in outcomes if chosen_by(one.question)]
-    reported = [one for one in outcomes if not chosen_by(one.question)]
-    alone = await ask_all(SupportPipeline(None, knowledge, None, hearing, OPEN), questions, threshold)
+    by_words_alone = SupportPipeline(None, knowledge, None, hearing, OPEN)
+    alone = await ask_all(by_words_alone, questions, threshold)
     answer = choose(choosing, by_words=False)
-    by_words = choose([one for one in alone if chosen_by(one.question)], by_words=True)
+    by_words = choose(await ask_all(by_words_alone, development, threshold), by_words=True)
     return {
         "encoder": None if encoder is None else f"{encoder.info().name}/{encoder.info().version}",
         "intent_threshold": threshold,
@@ -234,7 +230,11 @@ async def measure(
             language: shares([one for one in reported if one.question.language == language], answer, by_words)
             for language in ("en", "zh")
         },
-        "encoder_away": shares([one for one in alone if not chosen_by(one.question)], answer, by_words),
+        "halves": {
+            name: shares([one for one in reported if first_half(one.question) is first], answer, by_words)
+            for name, first in (("first half", True), ("second half", False))
+        },
+        "encoder_away": shares(alone, answer, by_words),
         "defaults": shares(reported, Thresholds().answer, Thresholds().answer_by_words),
         "curve": [
             {
@@ -250,7 +250,7 @@ async def measure(
         },
         "missed_people": [
             one.question.id
-            for one in outcomes
+            for one in reported
             if one.question.kind == "person" and one.reason(answer, by_words) is None
         ],
     }
@@ -283,15 +283,15 @@ async def _measured(repository: Path, name: str, fit: bool) -> Json:
     chosen = encoder_name(repository, name)
     if chosen is None:
         raise SystemExit(f"bench: {repository} holds no sentence encoder; run make build first")
-    questions = sample_questions()
+    questions, development = sample_questions(), sample_questions(DEVELOPMENT)
     async with open_encoder(repository, chosen) as encoder:
         with tempfile.TemporaryDirectory() as folder:
             store, search = await shop_knowledge(Path(folder) / "knowledge.db", encoder)
             try:
-                result = await measure(encoder, search, open_hearing(), questions)
+                result = await measure(encoder, search, open_hearing(), questions, development)
                 if fit:
-                    rows = await evidence(encoder, search, questions)
-                    alone = await evidence(None, search, questions)
+                    rows = await evidence(encoder, search, development)
+                    alone = await evidence(None, search, development)
                     result["fitted"] = {
                         "all": str(fitted(rows, ("cosine", "coverage", "score", "agreement"))),
                         "words": str(fitted(alone, ("coverage", "words", "score"))),

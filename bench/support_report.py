@@ -20,18 +20,18 @@ def support_tables(result: Json) -> str:
             "answered", "wrong", "wrong_of_released", "handed_over", "outside_answered", "person_missed", "citation_precision", "citation_recall"
         ))]  # fmt: skip
 
-    rows = [row("reported half", result["reported"]), row("the half that chose", result["choosing"])]
-    rows += [row(f"reported, {name}", one) for name, one in result["languages"].items()]
-    rows.append(row("reported, the server's defaults", result["defaults"]))
-    rows.append(row("reported, the encoder away", result["encoder_away"]))
+    rows = [row("all", result["reported"]), row("development questions, which chose", result["choosing"])]
+    rows += [row(name, one) for name, one in (*result["languages"].items(), *result["halves"].items())]
+    rows.append(row("the server's defaults", result["defaults"]))
+    rows.append(row("the encoder away", result["encoder_away"]))
     told = (
         f"### Customer service, sample shop ({result['encoder'] or 'words alone'})\n\n"
-        f"Thresholds chosen on the other half: answer {chosen['answer']}, by words {chosen['answer_by_words']}, "
+        f"Thresholds chosen on the development questions: answer {chosen['answer']}, by words {chosen['answer_by_words']}, "
         f"intent {result['intent_threshold']:.3f} (the model's own).\n\n"
     )
     parts = [told + table(head, rows)]
     parts.append(
-        "#### What the threshold costs (reported half)\n\n"
+        "#### What the threshold costs\n\n"
         + table(
             ["threshold", "answered", "wrong", "handed over", "outside answered", "person missed"],
             [
@@ -41,7 +41,7 @@ def support_tables(result: Json) -> str:
         )
     )  # fmt: skip
     parts.append(
-        "#### Handing over (reported half)\n\n"
+        "#### Handing over\n\n"
         + table(
             ["reason", "should", "given", "recall", "to a person at all", "precision"],
             [
@@ -74,7 +74,7 @@ def support_chart(result: Json) -> str:
     )
     return draw(
         Chart(
-            title="Customer service over the threshold of an answer, reported half",
+            title="Customer service over the threshold of an answer",
             x=[one["threshold"] for one in curve],
             series=[
                 Series(name, [None if one[key] is None else 100 * one[key] for one in curve], colour)

@@ -20,6 +20,7 @@ from build_engines.encoder.recipe_parts import (
     PackageEncoderPart,
     TextsPart,
 )
+from build_engines.encoder.small_parts import TrainedSmallPart
 from build_engines.intents.linear_parts import LinearConfig
 from build_engines.intents.recipe_parts import IntentsPart, IntentTuning, SampleIntentsPart, ThresholdPart
 from build_engines.intents.split import SplitShares
@@ -224,6 +225,21 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "gate_share": SHARE,
         "max_calibration_texts": PAIRS,
         "max_gate_texts": PAIRS,
+        "seed": SEED,
+    },
+    TrainedSmallPart: {
+        "layers": Limit(1, 24),
+        "width": Limit(32, 4096),
+        "vocab_size": Limit(64, 1_000_000),
+        "max_tokens": Limit(3, TOKENS),
+        "per_intent": Limit(1, 100_000),
+        "titles": COUNT_OR_0,
+        "epochs": EPOCHS,
+        "batch_pairs": Limit(2, 65_536),
+        "learning_rate": RATE,
+        "temperature": Limit(0.0, 1.0, above=True),
+        "dropped_tokens": PART,
+        "checkpoint_every": COUNT,
         "seed": SEED,
     },
     PackageEncoderPart: {

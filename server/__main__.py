@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None, env: Mapping[str, str] | None = None
         print(f"cannot start: {error}", file=sys.stderr)
         return 2
     from server.logs import configure
+    from server.pipelines.customer_service.masking import guard
 
-    configure(settings.log_level)
+    configure(settings.log_level, guard)
     import uvloop
 
     try:

@@ -353,7 +353,12 @@ class Application:
             None if self.encoder is None else self.encoder.encoder,
             None if self.knowledge is None else self.knowledge.search,
             None if self.text is None else self.text.model,
-            open_hearing(),
+            open_hearing(
+                [Path(name) for name in self.settings.support_signal_files],
+                [Path(name) for name in self.settings.support_injection_files],
+                self.settings.support_order_formats,
+                self.settings.support_product_names,
+            ),
             self.telemetry,
             self._access,
             self._keys,

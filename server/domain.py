@@ -144,6 +144,7 @@ class ModelInfo:
         sample_ids: a few ids to try, for recommenders.
         ready: whether it answers now.
         item_fields: item data that ``fields`` of a request may name, for recommenders.
+        flags: what a reader must know of the version ("trained_small").
     """
 
     name: str
@@ -157,3 +158,4 @@ class ModelInfo:
     sample_ids: tuple[str, ...]
     ready: bool
     item_fields: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()

@@ -163,6 +163,7 @@ class EmbeddingService:
                 limits={"max_tokens": info.max_tokens, "dim": info.dim},
                 created_s=info.created_s,
                 ready=self.encoder.ready()[0],
+                flags=info.flags,
             ),
         )
 
@@ -212,6 +213,7 @@ def _listed(
     limits: dict[str, int] | None = None,
     created_s: int = 0,
     ready: bool = False,
+    flags: tuple[str, ...] = (),
 ) -> ModelInfo:
     return ModelInfo(
         name=name,
@@ -224,4 +226,5 @@ def _listed(
         created_unix_s=created_s,
         sample_ids=(),
         ready=ready,
+        flags=flags,
     )

@@ -44,6 +44,7 @@ class EncoderInfo:
         temperature: logits are divided by it before they are probabilities.
         threshold: probability below which an intent is "out of scope", chosen on validation.
         created_s: Unix time of publishing.
+        flags: what a reader must know ("trained_small": by the builder, on the shop's own texts alone).
     """
 
     name: str
@@ -57,6 +58,7 @@ class EncoderInfo:
     temperature: float = 1.0
     threshold: float = 0.0
     created_s: int = 0
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,15 @@ class Identified(Protocol):
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON."""
+    """A record as one line of JSON.
+
+    Args:
+        guard: takes personal data out of messages and exceptions, which may quote what a caller sent.
+    """
+
+    def __init__(self, guard: Callable[[str], str] = str) -> None:
+        super().__init__()
+        self._guard = guard
 
     def format(self, record: logging.LogRecord) -> str:
         """Only known keys are written; an exception's text is part of the line."""
@@ -41,7 +49,7 @@ class JsonFormatter(logging.Formatter):
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self._guard(record.getMessage()),
         }
         for key in _EXTRA:
             value = getattr(record, key, None)
@@ -51,7 +59,7 @@ class JsonFormatter(logging.Formatter):
         if left_out:
             line["left_out"] = left_out
         if record.exc_info and record.exc_info[1] is not None:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self._guard(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -79,10 +87,10 @@ class FewOfEach(logging.Filter):
         return count < BURST
 
 
-def configure(level: str) -> None:
-    """Send all logs of the process to stderr as JSON."""
+def configure(level: str, guard: Callable[[str], str] = str) -> None:
+    """Send all logs of the process to stderr as JSON, through a guard against personal data."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(guard))
     handler.addFilter(FewOfEach())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -189,10 +189,10 @@ class Settings:
         5_000.0, "deadline of an answer to a shopper where none is named", low=1, high=3_600_000
     )
     support_answer_threshold: float = _setting(
-        0.68, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
+        0.28, "least confidence of a passage that is quoted; below it a person answers", low=0, high=1
     )
     support_words_threshold: float = _setting(
-        0.7, "the same while the encoder is away and words alone find passages", low=0, high=1
+        0.84, "the same while the encoder is away and words alone find passages", low=0, high=1
     )
     support_intent_threshold: float = _setting(
         -1.0, "least probability of an intent, else out of scope; below 0: the model's own", low=-1, high=1
@@ -202,6 +202,18 @@ class Settings:
     )
     support_person_intents: tuple[str, ...] = _setting(
         ("talk_to_person",), "labels of the classifier that mean a person is asked for, separated by commas"
+    )
+    support_signal_files: tuple[str, ...] = _setting(
+        (), "files with a shop's own words for what a person must hear, as in data/signals_en.txt"
+    )
+    support_injection_files: tuple[str, ...] = _setting(
+        (), "files with a shop's own expressions of attempts to give instructions, as in data/injections.txt"
+    )
+    support_order_formats: Path | None = _setting(
+        None, "file with the forms of the shop's order numbers, regular expressions, one a line"
+    )
+    support_product_names: Path | None = _setting(
+        None, "file with names of products that shoppers may mention, one a line"
     )
     support_quotes: int = _setting(
         2, "passages quoted in one answer: the best, and those that may be as good", low=1, high=5

@@ -1,6 +1,6 @@
 """Customer service as data: what a shopper asked, what they are told, and why a person takes over. Knows no wire.
 
-Nothing is ever answered but a quote of the shop's pages, fields of the order that the caller passed in, or a text whose
+Nothing is ever answered but a greeting, a quote of the shop's pages, fields of the order that the caller passed in, or a text whose
 every sentence such a quote supports.
 
 Units: seconds on the monotonic clock; money in the order's currency.
@@ -74,6 +74,7 @@ class Tier(StrEnum):
     EXTRACTIVE = "extractive"
     GENERATIVE = "generative"
     ORDER = "order"
+    COURTESY = "courtesy"  # a greeting, thanks or a goodbye, returned by a fixed sentence that claims nothing
     HANDOVER = "handover"
 
 
@@ -216,10 +217,10 @@ class SupportAnswer:
         text: the answer; for a handover a sentence that says a person takes over.
         language: of it.
         intent: see there.
-        sources: what the answer rests on; empty only for a handover.
+        sources: what the answer rests on; empty only for a handover and for a courtesy.
         handover: None: the answer stands for itself.
         served_by: see ``Tier``.
-        model: name and version of the encoder, or of the text model where that wrote it.
+        model: name and version of the encoder, or of the text model where that wrote it; empty of an order and a courtesy.
         knowledge_epoch: that was searched; 0: none was.
         entities: that the question names.
         missing: what was away.

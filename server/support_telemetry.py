@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 # Values of ``Tier``, ``HandoverReason``, ``Missing`` and ``Language``; closed sets, for labels.
-SUPPORT_TIERS = ("extractive", "generative", "order", "handover")
+SUPPORT_TIERS = ("extractive", "generative", "order", "courtesy", "handover")
 HANDOVER_REASONS = (
     "asked_for_person", "out_of_scope", "low_confidence", "repeated_failure", "angry", "vulnerable", "legal", "payment_dispute",
     "safety",

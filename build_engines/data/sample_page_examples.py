@@ -44,13 +44,18 @@ def page_examples(languages: Sequence[Language]) -> list[SampleExample]:
         for language in languages
         for page, intents in SECTIONS.items()
         for place, (intent, texts) in enumerate(
-            zip(intents, _sections(PAGES / language / f"{page}.md", len(intents)), strict=True)
+            zip(intents, page_sections(PAGES / language / f"{page}.md", len(intents)), strict=True)
         )
         for text in texts
     ]
 
 
-def _sections(path: Path, wanted: int) -> list[list[str]]:
+def page_sections(path: Path, wanted: int) -> list[list[str]]:
+    """Of each section, its heading and its sentences.
+
+    Raises:
+        DataError: the page has another number of sections.
+    """
     sections: list[list[str]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):

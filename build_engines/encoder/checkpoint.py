@@ -14,6 +14,7 @@ from build_engines.models.encoder.sentence import weights_folder
 from server.artifacts.repository import file_sha256
 
 WEIGHTS = "model.safetensors"
+SMALL_RECIPE = "build_engines/recipes/sample_support_small.toml"
 # What is fetched of a hub's repository: no code, no other formats of the same weights.
 FETCHED = ("*.json", "*/*.json", "*.safetensors", "*/*.safetensors")
 
@@ -31,7 +32,7 @@ def find_checkpoint(part: EncoderCheckpointPart) -> tuple[Path, str]:
     elif part.package is not None:
         folder, origin = _packaged(part.package), f"package {part.package}"
     else:
-        assert part.hub is not None and part.revision is not None, "EncoderCheckpointPart has one source"
+        assert part.hub is not None and part.revision is not None, "one that is trained is not looked for"
         folder = _fetched(part.hub, part.revision)
         origin = f"hub {part.hub} at {part.revision}"
     if part.sha256 is not None:
@@ -56,7 +57,8 @@ def _packaged(name: str) -> Path:
         raise DataError(
             name,
             "is not installed",
-            hint=f"install it: pip install {distribution}, or pip install '.[encoder]'",
+            hint=f"install it: pip install {distribution}, or pip install '.[encoder]'; where it cannot be had, "
+            f"build {SMALL_RECIPE}: a small encoder trained on the shop's own texts",
         )
     folder = Path(places[0]) / inner
     if not folder.is_dir() or ".." in Path(inner).parts:
@@ -73,7 +75,8 @@ def _fetched(name: str, revision: str) -> Path:
         raise DataError(
             name,
             f"cannot be fetched at {revision} ({type(error).__name__}: {str(error).splitlines()[0][:200]})",
-            hint="where no model hub is reachable, name an installed package or a folder in [checkpoint]",
+            hint="where no model hub is reachable, name an installed package or a folder in [checkpoint], or train a small one as "
+            f"{SMALL_RECIPE} does",
         ) from error
 
 

@@ -35,7 +35,7 @@ _GRAPH = (
     "build_engines.targets",
 )
 _TOKENS = ("server.encoding", "server.encoder_domain")
-_HERE = tuple(f"build_engines.encoder.{name}" for name in ("load", "texts", "checkpoint"))
+_HERE = tuple(f"build_engines.encoder.{name}" for name in ("load", "texts", "checkpoint", "small_parts"))
 
 
 def _package(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
@@ -55,8 +55,19 @@ LOAD: Stage[Start, LoadEncoderPart, EncoderLoadRecord, EncoderLoaded] = Stage(
     run=run_load,
     record=EncoderLoadRecord,
     state=lambda start, output, record: EncoderLoaded(output=output, record=record),
-    code=(*_HERE, *_GRAPH, *_TOKENS, "build_engines.intents", "build_engines.data", "server.support_domain"),
-    packages=("tokenizers", "safetensors", "numpy"),
+    code=(
+        *_HERE,
+        "build_engines.encoder.small",
+        "build_engines.encoder.small_texts",
+        "build_engines.tuning_loop",
+        "build_engines.models.bfloat16",
+        *_GRAPH,
+        *_TOKENS,
+        "build_engines.intents",
+        "build_engines.data",
+        "server.support_domain",
+    ),
+    packages=("tokenizers", "safetensors", "numpy", "torch", "transformers"),
     inputs=sources,
 )
 INTENTS: Stage[EncoderLoaded, IntentsStagePart, HeadRecord, Headed] = Stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from build_engines.data.errors import DataError
 from build_engines.encoder.checkpoint import WEIGHTS, checkpoint_files, find_checkpoint
 from build_engines.encoder.recipe_parts import LoadEncoderPart
 from build_engines.encoder.records import EncoderLoadRecord
+from build_engines.encoder.small_parts import FLAG, TrainedSmallPart
 from build_engines.encoder.states import CHECKPOINT
 from build_engines.encoder.texts import SAMPLE_PAGES, read_texts, save_ids
 from build_engines.models.encoder.batches import Ids
@@ -24,8 +26,14 @@ from server.encoder_domain import InputKind, Truncate
 from server.encoding.sentences import SentenceCodec, load_sentence_codec
 from server.errors import InvalidRequest
 
+if TYPE_CHECKING:
+    from build_engines.tuning_loop import LossPoint
+
 CALIBRATION, GATE, QUESTIONS, PASSAGES = "calibration", "gate", "questions", "passages"
 ANSWERS_FILE = "answers.npy"
+SMALL_ORIGIN = (
+    "trained small by the builder on the shop's own texts, from random weights: no pretrained encoder"
+)
 SAMPLE_QUESTIONS = SAMPLE_PAGES.parent / "sample_questions.jsonl"
 
 
@@ -36,14 +44,19 @@ def ids_path(folder: Path, name: str) -> Path:
 
 def sources(part: LoadEncoderPart) -> Mapping[str, str]:
     """SHA-256 of checkpoint and text files; a file that is not there has none (loading says so better)."""
-    try:
-        folder, _ = find_checkpoint(part.checkpoint)
-    except DataError:
-        return {}
-    found = {path.relative_to(folder).as_posix(): file_sha256(path) for path in checkpoint_files(folder)}
-    found["folder"] = str(folder)  # later stages go there
+    small = part.checkpoint.trained_small
     files = [part.checkpoint.glossary, part.texts.file, part.texts.retrieval]
-    if part.texts.sample_shop:
+    found: dict[str, str] = {}
+    if small is not None:
+        files += [small.pairs, small.examples]
+    else:
+        try:
+            folder, _ = find_checkpoint(part.checkpoint)
+        except DataError:
+            return {}
+        found = {path.relative_to(folder).as_posix(): file_sha256(path) for path in checkpoint_files(folder)}
+        found["folder"] = str(folder)  # later stages go there
+    if part.texts.sample_shop or (small is not None and small.sample_shop):
         files += [*sorted(SAMPLE_PAGES.glob("*/*.md")), SAMPLE_QUESTIONS]
         files += sorted((SAMPLE_PAGES.parent / "sample_intents").glob("*.txt"))
     found.update({str(path.name): file_sha256(path) for path in files if path is not None and path.is_file()})
@@ -57,9 +70,15 @@ def run(start: Start, part: LoadEncoderPart, work: Work) -> EncoderLoadRecord:
         DataError: checkpoint or texts cannot be used; names file, line and what to do.
         BuildError: the checkpoint is not supported; names the field that says so.
     """
-    folder, origin = find_checkpoint(part.checkpoint)
-    notes = [origin]
-    kept = str(folder)
+    notes: list[str] = []
+    small = part.checkpoint.trained_small
+    if small is not None:
+        folder, origin = work.folder / CHECKPOINT, SMALL_ORIGIN
+        notes += _trained(small, part.texts.retrieval, folder, work)
+    else:
+        folder, origin = find_checkpoint(part.checkpoint)
+    notes.insert(0, origin)
+    kept = str(folder) if small is None else ""
     if part.checkpoint.glossary is not None:
         added = add_words(folder, read_glossary(part.checkpoint.glossary), work.folder / CHECKPOINT)
         notes.append(f"{added} words of {part.checkpoint.glossary.name} added")
@@ -75,15 +94,54 @@ def run(start: Start, part: LoadEncoderPart, work: Work) -> EncoderLoadRecord:
     notes.append(", ".join(f"{count} {name}" for name, count in counts.items()))
     for note in notes:
         work.progress.say(f"  {note}")
-    digests = sources(part)
+    digests = dict(sources(part))
+    if small is not None:
+        digests[WEIGHTS] = file_sha256(folder / WEIGHTS)
     return EncoderLoadRecord(
         checkpoint=kept,
         origin=origin,
         family=arch.family,
         texts=counts,
         sources={name: digests[name] for name in sorted(digests) if name != "folder"},
+        flags=(FLAG,) if small is not None else (),
         notes=tuple(notes),
     )
+
+
+def _trained(part: TrainedSmallPart, judges: Path | None, folder: Path, work: Work) -> list[str]:
+    # Here and not above: torch is only wanted where something is learnt.
+    import torch
+
+    from build_engines.encoder.small import train_small
+    from build_engines.encoder.small_texts import read_teaching
+
+    if part.pairs is not None and judges is not None and file_sha256(part.pairs) == file_sha256(judges):
+        raise DataError(
+            part.pairs, "is learnt from and judged by", hint="give texts.retrieval questions of its own"
+        )
+    teaching = read_teaching(part)
+    work.progress.say(f"  training a small encoder on {len(teaching.texts)} texts")
+
+    def report(step: int, steps: int, point: LossPoint | None) -> None:
+        if point is not None:
+            work.progress.say(
+                f"  step {step}: loss {point.loss:.3f}, held out {point.heldout_loss:.3f}, {point.seconds:.0f} s"
+            )
+        work.progress.step("training, step", step, steps)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(
+        1
+    )  # steps are small, threads that wait for each other cost more than they bring; the same bits anywhere
+    try:
+        result = train_small(part, teaching, folder, checkpoint=work.scratch / "small.pt", progress=report)
+    finally:
+        torch.set_num_threads(threads)
+    return [
+        f"{len(teaching.texts)} texts learnt from, {len(teaching.judged)} held out; "
+        f"held-out loss {result.best.heldout_loss:.3f} nats after {result.best.step} of {result.steps} steps, "
+        f"{result.curve[-1].seconds:.0f} s"
+    ]
 
 
 def weights_digest(record: EncoderLoadRecord) -> str:

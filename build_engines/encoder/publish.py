@@ -107,6 +107,7 @@ def assemble(staging: Path, verified: EncoderVerified, recipe: EncoderRecipe, bu
         figures=_figures(verified),
         provenance=provenance,
         calibration=packaged.record.calibration,
+        flags=packaged.headed.loaded.record.flags,
     )
     (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
 
@@ -132,6 +133,8 @@ def _provenance(verified: EncoderVerified, recipe: EncoderRecipe, build: str) ->
     packaged = verified.packaged
     headed = packaged.headed
     seeds = {"texts": recipe.texts.seed, "gate": recipe.gate.seed}
+    if recipe.checkpoint.trained_small is not None:
+        seeds["trained_small"] = recipe.checkpoint.trained_small.seed
     if recipe.intents is not None and recipe.intents.sample_shop is not None:
         seeds["sample_intents"] = recipe.intents.sample_shop.seed
     return provenance_of(

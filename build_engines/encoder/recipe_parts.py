@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.encoder.small_parts import TrainedSmallPart
 from build_engines.models.encoder.graph import Pooling
 from build_engines.models.encoder.options import EncoderOptions, Variant
 from build_engines.recipe_parts import CompilePart
@@ -21,7 +22,7 @@ _REVISION, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderCheckpointPart:
-    """Where the encoder comes from ([checkpoint]): one of ``package``, ``folder`` and ``hub``.
+    """Where the encoder comes from ([checkpoint]): one of ``package``, ``folder``, ``hub`` and ``trained_small``.
 
     Attributes:
         package: an installed Python package that holds the checkpoint, and the folder inside it, "some_package/model"; its
@@ -31,6 +32,7 @@ class EncoderCheckpointPart:
         revision: of the hub's repository, the whole commit.
         sha256: of ``model.safetensors``; must be there for a package or a hub.
         glossary: words of another language, see ``models.encoder.words``; None: none are added.
+        trained_small: trained by the builder on the shop's own texts, from random weights, and said to be.
     """
 
     package: str | None = None
@@ -39,15 +41,20 @@ class EncoderCheckpointPart:
     revision: str | None = None
     sha256: str | None = None
     glossary: Path | None = None
+    trained_small: TrainedSmallPart | None = None
 
     def __post_init__(self) -> None:
         """Check that there is one source, and that it is pinned."""
-        sources = [name for name in ("package", "folder", "hub") if getattr(self, name) is not None]
+        sources = [
+            name for name in ("package", "folder", "hub", "trained_small") if getattr(self, name) is not None
+        ]
         if len(sources) != 1:
             raise ValueError(
-                f"give one of package, folder and hub; there is {', '.join(sources) or 'none of them'}"
+                f"give one of package, folder, hub and trained_small; there is {', '.join(sources) or 'none of them'}"
             )
-        if self.folder is None and self.sha256 is None:
+        if self.trained_small is not None and (self.sha256 is not None or self.glossary is not None):
+            raise ValueError("trained_small has its own weights and words; leave sha256 and glossary out")
+        if self.folder is None and self.trained_small is None and self.sha256 is None:
             raise ValueError(f"{sources[0]} needs sha256, of its model.safetensors")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 is {self.sha256!r}; write 64 hex digits in small letters")

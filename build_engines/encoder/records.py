@@ -25,6 +25,7 @@ class EncoderLoadRecord(_Record, frozen=True, kw_only=True):
         family: ``model_type`` of its configuration.
         texts: by what they are for ("calibration", "gate", "questions", "passages").
         sources: SHA-256 of each file, by name.
+        flags: what a reader must know ("trained_small").
         notes: what was found and done, a sentence each.
     """
 
@@ -33,6 +34,7 @@ class EncoderLoadRecord(_Record, frozen=True, kw_only=True):
     family: str
     texts: dict[str, int]
     sources: dict[str, str]
+    flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

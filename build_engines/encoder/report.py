@@ -27,6 +27,7 @@ class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model, description: of the recipe.
         origin, family, parameters: of the checkpoint.
+        flags: what a reader must know ("trained_small").
         precision, dim, max_tokens: of what serves.
         steps: what was done.
         evidence: against limits.
@@ -47,6 +48,7 @@ class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     family: str
     parameters: int
+    flags: tuple[str, ...]
     precision: str
     dim: int
     max_tokens: int
@@ -80,6 +82,7 @@ def make_encoder_report(
         origin=loaded.origin,
         family=loaded.family,
         parameters=engine.parameters,
+        flags=loaded.flags,
         precision=engine.precision,
         dim=engine.limits["dim"],
         max_tokens=engine.limits["max_tokens"],

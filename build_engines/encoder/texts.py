@@ -69,7 +69,7 @@ def read_texts(part: TextsPart) -> EncoderTexts:
     else:
         assert part.file is not None, "TextsPart has one source"
         calibration, gate = _divided(_lines(part.file), part)
-        asked = _pairs(part.retrieval) if part.retrieval is not None else Retrieval()
+        asked = read_pairs(part.retrieval) if part.retrieval is not None else Retrieval()
     found = EncoderTexts(
         calibration=tuple(calibration[: part.max_calibration_texts]),
         gate=tuple(gate[: part.max_gate_texts]),
@@ -122,7 +122,12 @@ def _lines(path: Path) -> list[str]:
     return texts
 
 
-def _pairs(path: Path) -> Retrieval:
+def read_pairs(path: Path) -> Retrieval:
+    """JSON lines of ``question`` and ``passage``.
+
+    Raises:
+        DataError: it cannot be used, or holds fewer than two passages; names the line.
+    """
     questions, answers = [], []
     passages: dict[str, int] = {}
     for number, line in enumerate(_read(path).splitlines(), 1):

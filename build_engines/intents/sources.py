@@ -9,7 +9,7 @@ from pathlib import Path
 from build_engines.data.errors import DataError
 from build_engines.data.sample_intents import TEMPLATES, sample_examples
 from build_engines.data.sample_page_examples import PAGES, page_examples
-from build_engines.data.sample_questions import QUESTIONS, sample_questions
+from build_engines.data.sample_questions import DEVELOPMENT, QUESTIONS, sample_questions
 from build_engines.intents.examples import Example, consistent, read_examples, text_key
 from build_engines.intents.recipe_parts import IntentsPart, SampleIntentsPart
 from build_engines.intents.split import IntentSets, intent_sets
@@ -58,7 +58,7 @@ def file_digests(part: IntentsPart) -> Mapping[str, str]:
         "test": part.test,
     }
     if part.sample_shop is not None:
-        named |= {"questions": QUESTIONS}
+        named |= {"questions": QUESTIONS, "development questions": DEVELOPMENT}
         for language in part.sample_shop.languages:
             named[f"templates {language}"] = TEMPLATES / f"{language}.txt"
             named |= {
@@ -79,6 +79,7 @@ def file_digests(part: IntentsPart) -> Mapping[str, str]:
 def _sample(part: SampleIntentsPart, questions: list[Example]) -> list[Example]:
     generated = sample_examples(per_intent=part.per_intent, seed=part.seed, languages=part.languages)
     asked = {text_key(one.text) for one in questions}
+    asked |= {text_key(one.question) for one in sample_questions(DEVELOPMENT)}
     examples = [
         Example(text=one.text, intent=one.intent, group=one.group, language=one.language)
         for one in (*generated, *page_examples(part.languages))

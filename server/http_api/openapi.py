@@ -66,6 +66,7 @@ class ModelEntry(msgspec.Struct):
     sample_ids: tuple[str, ...]
     ready: bool
     item_fields: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 class ModelList(msgspec.Struct):
@@ -91,6 +92,7 @@ def model_out(info: ModelInfo, limits: dict[str, int]) -> ModelEntry:
         info.sample_ids,
         info.ready,
         info.item_fields,
+        info.flags,
     )
 
 

@@ -27,6 +27,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from server.knowledge.passage_texts import ANSWER_WEIGHT
 from server.knowledge.vectors import Floats
@@ -61,7 +62,7 @@ class Candidate:
     id: int
     passage: Passage
     scan_cosine: float
-    close_cosines_S: Floats
+    close_cosines_S: Sequence[float]
     words_share: float
     bm25_rank: int | None
     commonness: float = 0.0
@@ -125,9 +126,9 @@ def closeness(candidate: Candidate) -> tuple[float, float]:
         return whole, whole
     if candidate.passage.question and len(close_S) >= 2:  # the question's, the answer's, and its sentences'
         question = float(close_S[0]) - HUBNESS_WEIGHT * candidate.commonness
-        answer = (float(close_S[1]) + float(close_S[1:].max())) / 2
-        return (question + ANSWER_WEIGHT * answer) / (1 + ANSWER_WEIGHT), float(close_S.max())
-    best = float(close_S.max())
+        answer = (float(close_S[1]) + float(max(close_S[1:]))) / 2
+        return (question + ANSWER_WEIGHT * answer) / (1 + ANSWER_WEIGHT), float(max(close_S))
+    best = float(max(close_S))
     return (whole + best) / 2, max(whole, best)
 
 
@@ -144,12 +145,16 @@ def score(candidate: Candidate, asked_words: Sequence[str], language: str) -> fl
 
 def same_language(one: str, other: str) -> bool:
     """Whether two BCP 47 tags name one language, whatever the region."""
-    return one.partition("-")[0].lower() == other.partition("-")[0].lower()
+    return one == other or one.partition("-")[0].lower() == other.partition("-")[0].lower()
 
 
 def _is_exactly(passage: Passage, asked_words: Sequence[str]) -> bool:
     heading = passage.question or (passage.headings[-1] if passage.headings else "")
-    return bool(heading) and list(words(heading)) == list(asked_words)
+    if not heading:
+        return False
+    return all(
+        mine == asked for mine, asked in zip_longest(words(heading), asked_words)
+    )  # to the first that differs
 
 
 def ranked(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from server.knowledge.ranking import (
     rarest_within,
     words_shares,
 )
-from server.knowledge.reading import EpochView, KnowledgeReader
+from server.knowledge.reading import EpochView, KnowledgeReader, StoredPassage
 from server.knowledge.vectors import Floats, VectorIndex, dots, rows_in, unpack_rows
 from server.knowledge.words import MOST_QUERY_WORDS, match_expression, words
 from server.knowledge_domain import SearchAsked, SearchFound
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 BY_VECTOR, BY_WORDS = 60, 60  # found by each side
 READ_PASSAGES = 24  # of them, which are looked at closely; 4 for each hit where more hits are asked for
+REMEMBERED_PASSAGES = 1024  # that were read last: shoppers ask about the same pages; 4 MiB of usual ones
 MOST_ROWS_BY_WORDS = 1000  # of the word index for one question: a millisecond
 MOST_ASKED_CHARS = 4096  # of a question that words are taken from
 _FREQUENCY_DRIFT = 0.1  # change of the number of passages after which remembered frequencies are asked again
@@ -75,6 +77,9 @@ class KnowledgeSearch:
         self._passages = 0
         self._frequencies: dict[str, int] = {}
         self._frequencies_at = 0
+        # Of this epoch: words that no passage has, and passages that were read, those not asked for longest first.
+        self._nowhere: set[str] = set()
+        self._read: dict[int, StoredPassage] = {}
         self._fault = "the knowledge base has not been read yet"
         self._closed = False
 
@@ -178,6 +183,8 @@ class KnowledgeSearch:
         if view.epoch == self._epoch and view.encoder == self._encoder:
             return view.epoch
         again = self._epoch is None or view.encoder != self._encoder or view.epoch < self._epoch
+        self._nowhere.clear()
+        self._read.clear()
         index = VectorIndex(view.encoder[1]) if again else self._index
         changes = view.changes(None if again else self._epoch)
         with _told_as_damage():
@@ -205,14 +212,31 @@ class KnowledgeSearch:
 
     def _frequency(self, view: EpochView, word: str) -> int:
         """A common word costs milliseconds to count, and its count need not be of this very epoch."""
+        if word in self._nowhere:
+            return 0
         moved = abs(self._passages - self._frequencies_at)
         if moved > _FREQUENCY_DRIFT * self._frequencies_at or len(self._frequencies) > _MOST_FREQUENCIES:
             self._frequencies.clear()
             self._frequencies_at = self._passages
         known = self._frequencies.get(word)
-        if not known:  # a word that nobody had may have come with the last change
-            known = self._frequencies[word] = view.frequency(word)
+        if known is None:
+            known = view.frequency(word)
+            if known:
+                self._frequencies[word] = known
+            elif len(self._nowhere) < _MOST_FREQUENCIES:  # until the next change, which may bring it
+                self._nowhere.add(word)
         return known
+
+    def _passages_of(self, view: EpochView, ids: list[int]) -> dict[int, StoredPassage]:
+        """Read passages, or remember them of an earlier question to this epoch; ids that are not there are left out."""
+        read = self._read
+        found = {at: read.pop(at) for at in ids if at in read}
+        if missing := [at for at in ids if at not in found]:
+            found.update(view.passages(missing))
+        read.update(found)
+        while len(read) > REMEMBERED_PASSAGES:
+            del read[next(iter(read))]
+        return found
 
     def _candidates(
         self, view: EpochView, by_words: _ByWords, query_D: Floats | None, most: int
@@ -229,7 +253,7 @@ class KnowledgeSearch:
         )
         share_C = np.array([by_words.shares.get(at, 0.0) for at in ids], np.float32)
         first_C = np.argsort(-(np.nan_to_num(cosine_C) + WORDS_WEIGHT * share_C), kind="stable")[:most]
-        stored = view.passages([ids[at] for at in first_C])
+        stored = self._passages_of(view, [ids[at] for at in first_C])
         there = [at for at in first_C if ids[at] in stored]
         close = self._closeness([stored[ids[at]].close_vectors for at in there], query_D)
         found = []
@@ -248,16 +272,19 @@ class KnowledgeSearch:
             )
         return found
 
-    def _closeness(self, packed: list[bytes], query_D: Floats | None) -> list[tuple[Floats, float]]:
+    def _closeness(self, packed: list[bytes], query_D: Floats | None) -> list[tuple[list[float], float]]:
         """Cosines of each passage's close vectors with the question, and the commonness of its first one."""
         if query_D is None or not packed:
-            return [(np.empty(0, np.float32), 0.0)] * len(packed)
+            return [([], 0.0)] * len(packed)
         dim, mean_D = self._index.dim, self._index.mean_D
         with _told_as_damage():
             rows = unpack_rows(b"".join(packed), dim)
-        near, common = dots(rows, query_D), dots(rows, mean_D) - dots(mean_D[None], mean_D)
-        ends = np.cumsum([rows_in(one, dim) for one in packed])
+        near = dots(
+            rows, query_D
+        ).tolist()  # a few numbers a passage, where numpy's own calls would be the cost
+        common = (dots(rows, mean_D) - dots(mean_D[None], mean_D)).tolist()
+        ends = list(accumulate(rows_in(one, dim) for one in packed))
         return [
-            (near[start:end], float(common[start]) if start < end else 0.0)
+            (near[start:end], common[start] if start < end else 0.0)
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]

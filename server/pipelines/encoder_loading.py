@@ -169,6 +169,7 @@ def _info(
         temperature=intents.temperature if intents else 1.0,
         threshold=intents.threshold if intents else 0.0,
         created_s=int(manifest.created_unix_s),
+        flags=manifest.flags,
     )
 
 

@@ -126,7 +126,7 @@ def test_a_candidate_that_does_not_hold_is_not_published(place: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "said"),
     [
-        (['checkpoint.hub="a/b"'], "give one of package, folder and hub"),
+        (['checkpoint.hub="a/b"'], "give one of package, folder, hub and trained_small"),
         (["texts.gate_share=2"], "texts.gate_share is 2.0; use 0 to 1"),
         (['form.pooling="max"'], "form.pooling"),
         (["form.dim=0"], "form.dim is 0"),

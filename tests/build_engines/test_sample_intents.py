@@ -17,7 +17,7 @@ from build_engines.data.sample_intents import (
     sample_intents,
 )
 from build_engines.data.sample_page_examples import PAGES, SECTIONS, page_examples
-from build_engines.data.sample_questions import of_kind, sample_questions
+from build_engines.data.sample_questions import DEVELOPMENT, of_kind, sample_questions
 from build_engines.intents.examples import text_key
 from build_engines.intents.recipe_parts import IntentsPart, SampleIntentsPart
 from build_engines.intents.sources import load_sets
@@ -25,6 +25,7 @@ from build_engines.intents.split import SplitShares
 from server.support_domain import HandoverReason
 
 QUESTIONS = sample_questions()
+DEVELOPED_ON = sample_questions(DEVELOPMENT)
 
 
 def test_there_are_200_questions_60_about_nothing_and_60_for_a_person() -> None:
@@ -43,9 +44,21 @@ def test_there_are_200_questions_60_about_nothing_and_60_for_a_person() -> None:
     }  # fmt: skip
 
 
+def test_each_section_is_developed_on_twice_in_each_language_and_nothing_of_it_is_reported() -> None:
+    """What weights and thresholds are fitted on says nothing about questions that are fitted on too."""
+    sections = Counter((one.document, one.heading) for one in of_kind(DEVELOPED_ON, "page"))
+
+    assert set(sections.values()) == {2}
+    assert len(sections) == len(LANGUAGES) * sum(map(len, SECTIONS.values()))
+    assert Counter(one.language for one in of_kind(DEVELOPED_ON, "outside")) == {"en": 30, "zh": 30}
+    asked = [text_key(one.question) for one in DEVELOPED_ON]
+    assert len(set(asked)) == len(asked)
+    assert not set(asked) & {text_key(one.question) for one in QUESTIONS}
+
+
 def test_every_question_names_a_section_that_is_there_and_its_intent() -> None:
     """A page that is renamed, or a section that moves to another intent, is found here."""
-    for one in of_kind(QUESTIONS, "page"):
+    for one in of_kind((*QUESTIONS, *DEVELOPED_ON), "page"):
         page = PAGES / one.document
         headings = [
             line[3:].strip() for line in page.read_text(encoding="utf-8").splitlines() if line[:3] == "## "
@@ -63,14 +76,14 @@ def test_every_section_is_asked_about_in_one_language_at_least() -> None:
 
 
 def test_nothing_that_judges_is_learnt_from() -> None:
-    """Not a question of the 320 that have an intent is among the examples, whatever the seed."""
+    """Not a question of the 260 that have an intent, nor one that is developed on, is among the examples, whatever the seed."""
     part = IntentsPart(
         sample_shop=SampleIntentsPart(per_intent=60, seed=3), split=SplitShares(test_share=0.0)
     )
 
     sets, _ = load_sets(part)
 
-    asked = {text_key(one.question) for one in QUESTIONS if one.kind != "person"}
+    asked = {text_key(one.question) for one in (*QUESTIONS, *DEVELOPED_ON) if one.kind != "person"}
     learnt = {text_key(one.text) for one in (*sets.train, *sets.validation)}
     assert not asked & learnt
     assert {one.intent for one in sets.test} <= {*sample_intents(), "out_of_scope"}

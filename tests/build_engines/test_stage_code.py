@@ -66,6 +66,16 @@ COMPILING = {
     "build_engines.targets.tensorrt_plan",
 }
 ANSWERS = {"server.copy_domain", "server.support_domain"}
+# How a small encoder learns: what it became is in the files of ``encoder-load``, which later stages depend on.
+LEARNING = {
+    "build_engines.encoder.small",
+    "build_engines.encoder.small_texts",
+    "build_engines.models.bfloat16",
+    "build_engines.tuning_loop",
+}
+TEACHING = {
+    f"build_engines.intents.{n}" for n in ("examples", "linear_parts", "recipe_parts", "sources", "split")
+}
 # Imported by a module that the stage shares with others, or for a type; not used for its result.
 ONLY_IMPORTED: dict[str, set[str]] = {
     "load": TRAINING,
@@ -82,8 +92,8 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     # Recipe parts are typed by the recommender's, pages and questions by what the server answers with.
     "encoder-load": TRAINING | {"server.copy_domain"},
     "intents": {"server.copy_domain"},
-    "encoder-package": TRAINING | ANSWERS | {"build_engines.intents.records"},
-    "encoder-verify": TRAINING | ANSWERS,
+    "encoder-package": TRAINING | ANSWERS | LEARNING | TEACHING | {"build_engines.intents.records"},
+    "encoder-verify": TRAINING | ANSWERS | LEARNING,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,

@@ -204,6 +204,9 @@ class Ears:
     def instructs(self, text: str) -> bool:
         return bool(self.signals(text).injection)
 
+    def without_attempts(self, text: str) -> str:
+        return " ".join(part for part in re.split(r"(?<=[.?!])\s+", text) if not self.instructs(part))
+
     def entities(self, text: str) -> tuple[Entity, ...]:
         return tuple(
             Entity(
@@ -224,7 +227,7 @@ class World:
     shelf: Shelf | None = field(default_factory=Shelf)
     generator: Any = None
     thresholds: Thresholds = field(
-        default_factory=lambda: Thresholds(answer=0.3, answer_by_words=0.3, quotes=1)
+        default_factory=lambda: Thresholds(answer=0.2, answer_by_words=0.3, quotes=1)
     )
     generate: bool = False
     clock: Any = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 
 import httpx
 import pytest
 
 from server.errors import EngineFault
 from server.logs import BURST, FewOfEach, JsonFormatter
+from server.pipelines.customer_service.masking import guard
 from tests.server.fake_recommender import FakeRecommender
 from tests.server.serving import serving
 
@@ -74,3 +76,19 @@ async def test_logs_hold_the_id_and_no_personal_data(share: float, caplog: pytes
     assert not [line for line in lines if "jane.doe" in line or "secret-item" in line]
     outcomes = [json.loads(line).get("outcome") for line in lines if '"request_id": "cart-42"' in line]
     assert outcomes == (["ok", "invalid_argument", "invalid_argument", "internal"] if share else ["internal"])
+
+
+def test_no_personal_data_reaches_a_line_of_the_log() -> None:
+    """A message and an exception that quote what a caller sent are written without card, mailbox or telephone."""
+    formatter = JsonFormatter(guard)
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "bad text %r", ("card 4111 1111 1111 1111",), None)
+    try:
+        raise ValueError("cannot read john@example.com, +49 30 1234567")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+
+    line = formatter.format(record)
+
+    assert "[card]" in line and "[email]" in line and "[phone]" in line
+    assert "4111" not in line and "john" not in line and "1234567" not in line
+    assert "ValueError" in line

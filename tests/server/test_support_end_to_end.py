@@ -50,6 +50,7 @@ async def process(folder: Path, **settings: str) -> AsyncIterator[httpx.AsyncCli
         "VITRINE_METRICS_PORT": "0",
         "VITRINE_GRPC": "false",
         "VITRINE_SUPPORT_ANSWER_THRESHOLD": "0.2",
+        "VITRINE_SUPPORT_WORDS_THRESHOLD": "0.2",
         **settings,
     }
     running = await asyncio.create_subprocess_exec(

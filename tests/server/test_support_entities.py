@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -185,7 +185,7 @@ def test_no_text_breaks_it_and_spans_are_exact(text: str) -> None:
     found = find_entities(text, TODAY)
 
     assert all(text[one.start : one.end] == one.text and one.value for one in found)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+    assert all(a.end <= b.start for a, b in pairwise(found))
 
 
 def test_a_long_message_of_numbers_is_read_in_bounded_time() -> None:

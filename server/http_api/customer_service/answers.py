@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from server.http_api.product_copy.answers import sse
+from server.http_api.calls import sse
 from server.http_api.schemas import ModelOut
 from server.pipelines.customer_service.events import AnswerPart, IntentHeard, SupportEvent
 from server.support_domain import (

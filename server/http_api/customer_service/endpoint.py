@@ -15,10 +15,9 @@ from typing import Any
 
 from server.errors import ServeError
 from server.http_api.asgi import Receive, Send
+from server.http_api.calls import JSON, SSE, HttpCall, ReaderLeft, sse
 from server.http_api.customer_service.answers import end_out, event_bytes, server_timing, support_out
 from server.http_api.customer_service.shapes import decode_support
-from server.http_api.product_copy.answers import sse
-from server.http_api.product_copy.calls import JSON, SSE, HttpCall, ReaderLeft
 from server.http_api.schemas import encode
 from server.keys import Keys
 from server.logs import AccessLog

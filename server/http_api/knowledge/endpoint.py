@@ -21,6 +21,7 @@ from msgspec import UNSET
 
 from server.errors import InvalidRequest, NotFound, NotReady, Overloaded, ServeError
 from server.http_api.asgi import Receive, Send
+from server.http_api.calls import JSON, Header, HttpCall, ReaderLeft
 from server.http_api.knowledge.shapes import (
     MOST_LISTED,
     DocumentList,
@@ -31,7 +32,6 @@ from server.http_api.knowledge.shapes import (
     query_of,
 )
 from server.http_api.openai.errors import error_body
-from server.http_api.product_copy.calls import JSON, Header, HttpCall, ReaderLeft
 from server.http_api.schemas import encode
 from server.keys import Keys
 from server.knowledge.document_limits import check_id

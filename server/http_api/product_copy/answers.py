@@ -11,7 +11,8 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.copy_domain import Claim, CopyAnswer, CopyRequest, CopySource, CopyVariant, Effort
-from server.http_api.schemas import ModelOut, encode
+from server.http_api.calls import sse
+from server.http_api.schemas import ModelOut
 from server.pipelines.product_copy.events import CopyEvent, PartReleased
 from server.pipelines.product_copy.pipeline import FALLBACK_REASONS
 
@@ -165,11 +166,6 @@ def event_bytes(request: CopyRequest, event: CopyEvent) -> bytes:
         return sse(name, PartOut(event.variant, event.text, claims, place))
     checks = _checks(request, event.copy)
     return sse("checks", CheckedOut(event.variant, checks, event.copy.served_by.value))
-
-
-def sse(name: str, data: Struct) -> bytes:
-    """An event with its name."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(data))
 
 
 def server_timing(times: CopyTimingsOut) -> bytes:

@@ -17,14 +17,13 @@ from server.copy_service import CopyCall, CopyService
 from server.copy_telemetry import HIT
 from server.errors import ServeError
 from server.http_api.asgi import Receive, Send
+from server.http_api.calls import JSON, SSE, Header, HttpCall, ReaderLeft, sse
 from server.http_api.product_copy.answers import (
     copy_out,
     end_out,
     event_bytes,
     server_timing,
-    sse,
 )
-from server.http_api.product_copy.calls import JSON, SSE, Header, HttpCall, ReaderLeft
 from server.http_api.product_copy.shapes import decode_copy
 from server.http_api.schemas import encode
 from server.keys import Keys

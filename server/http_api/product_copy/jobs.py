@@ -24,7 +24,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from server.errors import InvalidRequest, RequestTooLarge, ServeError
 from server.http_api.asgi import Receive, Send
-from server.http_api.product_copy.calls import JSON, HttpCall, ReaderLeft
+from server.http_api.calls import JSON, HttpCall, ReaderLeft
 from server.http_api.product_copy.shapes import AskedIn, ProductIn, copy_request
 from server.http_api.schemas import encode
 from server.http_api.wrong_fields import Shapes, explain, malformed

@@ -70,7 +70,7 @@ def entity_rules(
     Args:
         order_formats: regular expressions of a whole order number, capitals or not.
         products: names, of at least three characters.
-        day_first: 3/4 is the third of April.
+        day_first: how 05/03/2026 is read.
 
     Raises:
         ValueError: an expression is wrong; names it and says what to do.

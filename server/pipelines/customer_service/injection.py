@@ -1,7 +1,8 @@
 """Text that tries to give instructions where only data is expected: in a message, in a page of the shop, in an order's fields.
 
 Nothing is refused because of it. What is found is data like the rest, but it is not searched with, not put into a prompt and
-not quoted: ``without_attempts`` cuts it out, and a page or a field that holds one is not shown. Finding is help, not the
+not quoted: ``without_attempts`` cuts it out of what a shopper wrote, so that the rest is answered, and a page or a field that
+holds one is not shown at all. Only the person who takes over reads it, as it was written. Finding is help, not the
 guard: the guard is that answers are quotes, which no instruction can change.
 
 Looks through width, look-alike letters and invisible characters (folding), letters set apart, digits for letters, base64 and
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from server.pipelines.customer_service.expressions import unusable
+from server.pipelines.customer_service.expressions import Expressions, unusable
 from server.pipelines.product_copy.folding import folded_once
 from server.pipelines.product_copy.instructions import squeezed, unleet
 
@@ -58,8 +59,8 @@ class InjectionList(NamedTuple):
     """One kind's expressions for one place."""
 
     kind: AttemptKind
-    says: re.Pattern[str]
-    looks_like: re.Pattern[str]
+    says: Expressions
+    looks_like: Expressions
 
 
 Lists = Mapping[Place, tuple[InjectionList, ...]]
@@ -129,8 +130,8 @@ def _of_place(
         if where in wheres:
             yield InjectionList(
                 AttemptKind(kind),
-                re.compile("|".join(f"(?:{one})" for one in expressions)),
-                re.compile("|".join(f"(?:{one})" for one in looks.get((kind, where), [])) or "(?!)"),
+                Expressions(expressions),
+                Expressions(looks.get((kind, where), [])),
             )
 
 
@@ -192,8 +193,9 @@ def _plainly(text: str, kinds: Sequence[InjectionList]) -> Iterator[Attempt]:
 
 def _matches(folded: str, kinds: Sequence[InjectionList]) -> Iterator[tuple[int, int, AttemptKind]]:
     for kind, says, looks_like in kinds:
-        quiet = looks_like.sub(lambda found: _BLANK * len(found.group()), folded)
-        for found in says.finditer(quiet):
+        if says.search(folded) is None:
+            continue
+        for found in says.finditer(looks_like.blanked(folded, _BLANK)):
             if found.end() > found.start():
                 yield found.start(), found.end(), kind
 

@@ -27,6 +27,7 @@ _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.!#$%&'*+/=?^_`{|}~-")
 _ONE_SPACE = re.compile(r"(?:(?:\s?(?:\.|dot)\s?|\s)[a-z0-9]){2,20}$")
 _OTHER_LOCAL = re.compile(r"[^\W_]{1,24}$")
 MOST_LOCAL_CHARS = 256
+MOST_LOGGED_CHARS = 20_000
 
 
 class Masked(str):
@@ -70,6 +71,13 @@ def mask(text: str, keep: Sequence[re.Pattern[str]] = ()) -> str:
     return "".join([*parts, text[at:]])
 
 
+def guard(text: str) -> str:
+    """A line for a log or a trace without personal data; of a very long one only the beginning."""
+    if len(text) > MOST_LOGGED_CHARS:
+        text = f"{text[:MOST_LOGGED_CHARS]}... ({len(text)} characters)"
+    return mask(text)
+
+
 def find_personal(text: str, keep: Sequence[re.Pattern[str]] = ()) -> list[Personal]:
     """Where personal data stands in a text, in its order, none overlapping another."""
     seen = folded_once(text)
@@ -82,12 +90,9 @@ def find_personal(text: str, keep: Sequence[re.Pattern[str]] = ()) -> list[Perso
     if not found:
         return []
     kept = [form.span() for pattern in keep for form in pattern.finditer(seen.text)]
-    out: list[Personal] = []
-    for one in sorted(found, key=lambda one: (_RANK[one.kind], one.start, -one.end)):
-        out.append(one)
     return [
         Personal(kind, *seen.span(start, end))
-        for kind, start, end in _apart(out)
+        for kind, start, end in _apart(found)
         if kind in (Kind.CARD, Kind.EMAIL, Kind.ADDRESS)
         or not any(first <= start and end <= last for first, last in kept)
     ]

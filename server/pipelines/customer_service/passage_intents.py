@@ -23,7 +23,7 @@ from server.sentence_encoder import SentenceEncoder
 
 MOST_KEPT = 20_000  # passages; with 40 intents 3 MB
 MOST_CHARS = 200  # of a passage that are read: its beginning says what it is about, and a short text is encoded at once
-LEARNT_AT_ONCE = 8
+LEARNT_AT_ONCE = 2  # a question waits for no more than these
 Floats = npt.NDArray[np.float32]
 
 

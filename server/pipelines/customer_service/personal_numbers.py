@@ -6,10 +6,10 @@ through. A row of digit groups is read once, and each window of it in constant t
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from server.pipelines.customer_service.iban import ibans
 from server.pipelines.customer_service.identity_numbers import (
@@ -161,7 +161,7 @@ def _may_be_card(row: _Row, first: int, last: int) -> bool:
         return False  # a list of models
     if len(lengths) > 4 and max(lengths) < 4:
         values = [int(row.text[a:b]) for a, b in row.spans[first:last]]
-        if all(a < b for a, b in itertools.pairwise(values)) and not _issuer(digits):
+        if all(a < b for a, b in pairwise(values)) and not _issuer(digits):
             return False  # a list of sizes
     if any(_LISTED.match(gap) for gap in gaps) and not _issuer(digits):
         return False

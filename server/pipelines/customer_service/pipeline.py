@@ -1,6 +1,7 @@
 """From a shopper's message to an answer that cites, an answer from the order, or a person. The order of the steps is the point.
 
-What must be heard by a person is heard first, before anything is looked up. Then the order that the caller passed in is asked,
+What must be heard by a person is heard first, before anything is looked up. What gives instructions is cut out of what is asked,
+so that nothing is searched, matched or prompted with it; what stands beside it is answered as ever. Then the order that the caller passed in is asked,
 if the question is about it; then the pages, by one call of the encoder and one search. A passage is quoted only above the
 shop's threshold, and a language model's text stands only where a page bears out every sentence of it. Whatever is away is told
 and costs no more than its part. Nothing is kept between two calls: there is no state here but what serves.
@@ -10,22 +11,14 @@ Units: seconds on the monotonic clock.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.copy_domain import Language
-from server.errors import ServeError
 from server.knowledge_domain import Knowledge, Passage
+from server.pipelines.customer_service.courtesies import COURTESIES, courtesy_of
 from server.pipelines.customer_service.events import AnswerPart, Emit, IntentHeard, SourcesFound
-from server.pipelines.customer_service.extractive import (
-    Candidate,
-    candidates,
-    extract,
-    source_of,
-)
+from server.pipelines.customer_service.extractive import Candidate, candidates, source_of
 from server.pipelines.customer_service.finding import Case, Finding
 from server.pipelines.customer_service.generative import Phrasing
 from server.pipelines.customer_service.handover import TOLD, failures, not_helped, person_needed, times_asked
@@ -36,6 +29,7 @@ from server.pipelines.customer_service.rewriting import whole_question
 from server.pipelines.customer_service.summary import handover_summary
 from server.pipelines.customer_service.support_check import SupportLimits
 from server.pipelines.customer_service.words import has_words
+from server.pipelines.customer_service.writing import Writing
 from server.sentence_encoder import SentenceEncoder
 from server.support_domain import (
     Entity,
@@ -43,7 +37,6 @@ from server.support_domain import (
     Handover,
     HandoverReason,
     Intent,
-    Missing,
     Order,
     Source,
     SupportAnswer,
@@ -52,9 +45,8 @@ from server.support_domain import (
 )
 from server.text_generator import TextGenerator
 
-log = logging.getLogger("vitrine.support")
-
 MOST_EVIDENCE = 3
+MOST_TOPIC_CHARS = 400  # of a message are looked at for what it asks of an order
 MOST_HEARD_CHARS = 4_000  # of a message are listened to for signals and entities: from both of its ends
 
 
@@ -74,8 +66,8 @@ class Thresholds:
         support: of sentences that a language model wrote.
     """
 
-    answer: float = 0.68
-    answer_by_words: float = 0.7
+    answer: float = 0.28
+    answer_by_words: float = 0.84
     intent: float | None = None
     times_asked: int = 2
     quote_chars: int = 480
@@ -124,9 +116,8 @@ class SupportPipeline:
         self._generate = generate
         self._clock = clock
         self._finding = Finding(encoder, knowledge, self._suspicious, thresholds.intent, clock)
-        self._phrasing = (
-            None if generator is None else Phrasing(generator, hearing.masked, thresholds.support)
-        )
+        phrasing = None if generator is None else Phrasing(generator, hearing.masked, thresholds.support)
+        self._writing = Writing(encoder, phrasing, thresholds, clock)
 
     async def answer(
         self, request: SupportRequest, *, emit: Emit, deadline_at_s: float, tenant: str = ""
@@ -155,6 +146,10 @@ class SupportPipeline:
                 return self._hand_over(case, reason, heard=getattr(signals, reason.value))
             if not has_words(message):
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
+            courtesy = courtesy_of(message)
+            if courtesy is not None:
+                told = COURTESIES[language][courtesy]
+                return self._answered(case, Tier.COURTESY, (told,), (), ("", ""))
             again = times_asked(request.turns) >= self._thresholds.times_asked
             if again or not_helped(request.turns):
                 return self._hand_over(case, HandoverReason.REPEATED_FAILURE)
@@ -167,8 +162,11 @@ class SupportPipeline:
         await self._finding.learn(passages)
 
     async def _look_up(self, case: Case) -> SupportAnswer:
-        case.asked = whole_question(case.request.turns)
-        topic = topic_of(case.request.turns[-1].content) or topic_of(case.asked)
+        message = self._hearing.without_attempts(case.request.turns[-1].content[:MOST_TOPIC_CHARS])
+        case.asked = whole_question(case.request.turns, self._hearing.without_attempts)
+        if not has_words(case.asked):  # there was nothing in it but instructions
+            return self._hand_over(case, HandoverReason.OUT_OF_SCOPE)
+        topic = topic_of(message) or topic_of(case.asked)
         order = case.request.order
         if order is not None and topic is not None:
             if _names_another(order, case.entities):
@@ -187,7 +185,11 @@ class SupportPipeline:
         reason = self._doubt(case, found)
         if reason is not None:
             return self._hand_over(case, reason)
-        return await self._write(case, found)
+        asked_for = case.request.generate
+        generate = self._generate if asked_for is None else asked_for
+        written = await self._writing.write(case, found, generate=generate)
+        model = self._encoder_model() if written.model is None else written.model
+        return self._answered(case, written.tier, written.parts, written.sources, model)
 
     def _doubt(self, case: Case, found: Sequence[Candidate]) -> HandoverReason | None:
         thresholds = self._thresholds
@@ -201,56 +203,6 @@ class SupportPipeline:
         if best.confidence >= (thresholds.answer_by_words if best.by_words else thresholds.answer):
             return None
         return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
-
-    async def _write(self, case: Case, found: list[Candidate]) -> SupportAnswer:
-        thresholds = self._thresholds
-        least = found[0].logit - thresholds.second_margin
-        quoted = [one.hit.passage for one in found[: thresholds.quotes] if one.logit >= least]
-        began_s = self._clock()
-        generate = case.request.generate
-        if self._generate if generate is None else generate:
-            phrased = await self._phrase(case)
-            if phrased is not None:
-                return phrased
-        extracts = [
-            extract(case.asked, passage, case.language, most_chars=thresholds.quote_chars)
-            for passage in quoted
-        ]
-        case.times_s["answer"] = self._clock() - began_s
-        parts = [one.text + "\n\n" for one in extracts[:-1]] + [extracts[-1].text]
-        sources = tuple(one.source for one in extracts)
-        return self._answered(case, Tier.EXTRACTIVE, tuple(parts), sources, self._encoder_model())
-
-    async def _phrase(self, case: Case) -> SupportAnswer | None:
-        if self._phrasing is None or self.encoder is None or Missing.ENCODER in case.missing:
-            case.missing.append(Missing.TEXT_MODEL)
-            return None
-        passages = [hit.passage for hit in case.hits]
-        began_s = self._clock()
-        left_s = case.deadline_at_s - began_s
-        try:
-            async with asyncio.timeout(max(0.0, 0.9 * left_s)):
-                phrased = await self._phrasing.phrase(
-                    case.asked,
-                    passages,
-                    case.language,
-                    self.encoder,
-                    deadline_at_s=case.deadline_at_s,
-                    arrived_at_s=began_s,
-                    tenant=case.tenant,
-                )
-        except (ServeError, TimeoutError) as error:
-            log.warning("no language model", extra={"reason": type(error).__name__})
-            case.missing.append(Missing.TEXT_MODEL)
-            return None
-        finally:
-            case.times_s["check"] = self._clock() - began_s
-        if phrased is None:
-            return None
-        sources = tuple(dict.fromkeys(source_of(passages[pair.page], pair.unit) for pair in phrased.pairs))
-        joint = " " if case.language is Language.EN else ""
-        parts = [text + joint for text in phrased.sentences[:-1]] + [phrased.sentences[-1]]
-        return self._answered(case, Tier.GENERATIVE, tuple(parts), sources, phrased.model)
 
     def _hand_over(self, case: Case, reason: HandoverReason, heard: str = "") -> SupportAnswer:
         request = case.request

@@ -24,6 +24,10 @@ class Hearing(Protocol):
         """Whether a page or a field of an order gives instructions to whoever reads it; then it is not shown."""
         ...
 
+    def without_attempts(self, text: str) -> str:
+        """What a shopper wrote, without the sentences that give instructions: what may be searched, matched and prompted with."""
+        ...
+
     def entities(self, text: str) -> tuple[Entity, ...]:
         """Order numbers, dates, amounts and products that a text names, in its order."""
         ...

@@ -8,7 +8,7 @@ that the five hundredth turn costs what the second did.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from server.pipelines.customer_service.words import content_words, has_words
 from server.pipelines.product_copy.folding import HAS_CJK, fold
@@ -43,28 +43,32 @@ _BARE = re.compile(
 _TRAILING = re.compile(r"[\s?？!！.。]+$")
 
 
-def whole_question(turns: Sequence[Turn]) -> str:
+def whole_question(turns: Sequence[Turn], without: Callable[[str], str] = str) -> str:
     """The newest question, with what it leans on.
 
     Args:
         turns: oldest first; the last is the shopper's.
+        without: takes out of each question what must not be looked up; given ``MOST_CHARS`` characters at most.
 
     Returns:
         The message as it is where it stands alone, else the questions that it leans on before it; at most
         ``MOST_CHARS`` characters, of which the newest stay.
     """
-    message = turns[-1].content.strip()
+    whole = turns[-1].content.strip()
+    message = without(_asking(whole))
+    if len(whole) > MOST_CHARS:
+        return message
     parts = [message]
     asked = [turn.content for turn in turns[-1 - MOST_TURNS : -1] if turn.role is Role.USER]
     while asked and len(parts) <= MOST_BACK and leans(parts[0]):
-        before = asked.pop().strip()
+        before = without(_asking(asked.pop().strip()))
         if has_words(before) and content_words(before[:MOST_CHARS]):
             parts.insert(0, before)
     if len(parts) == 1:
-        return _asking(message)
+        return message
     joint = "，" if HAS_CJK.search(message) else ", "
     room = max(1, (MOST_CHARS - len(message)) // (len(parts) - 1) - len(joint))
-    leading = [_TRAILING.sub("", _asking(part))[:room] for part in parts[:-1]]
+    leading = [_TRAILING.sub("", part)[:room] for part in parts[:-1]]
     return joint.join([*leading, message])
 
 

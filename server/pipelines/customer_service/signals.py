@@ -14,8 +14,8 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from server.pipelines.customer_service.expressions import unusable
-from server.pipelines.customer_service.injection import Place, find_attempts
+from server.pipelines.customer_service.expressions import Expressions, unusable
+from server.pipelines.customer_service.injection import Lists, Place, find_attempts
 from server.pipelines.product_copy.folding import HAS_CJK, Folded, folded_once
 from server.support_domain import Signals
 
@@ -40,8 +40,8 @@ _SECTION = re.compile(r"\[([a-z_]+)\]")
 class SignalLists:
     """Compiled lists by the name of the signal: what says it, and what only looks like it."""
 
-    says: Mapping[str, re.Pattern[str]]
-    looks_like: Mapping[str, re.Pattern[str]]
+    says: Mapping[str, Expressions]
+    looks_like: Mapping[str, Expressions]
 
 
 def read_signal_lists(extra: Sequence[Path] = ()) -> SignalLists:
@@ -71,10 +71,8 @@ def read_signal_lists(extra: Sequence[Path] = ()) -> SignalLists:
     for name, text in texts:
         _read(name, text, says, looks, words)
     return SignalLists(
-        says={name: re.compile("|".join(f"(?:{one})" for one in says[name])) for name in NAMES},
-        looks_like={
-            name: re.compile("|".join(f"(?:{one})" for one in looks[name]) or "(?!)") for name in NAMES
-        },
+        says={name: Expressions(says[name]) for name in NAMES},
+        looks_like={name: Expressions(looks[name]) for name in NAMES},
     )
 
 
@@ -117,12 +115,13 @@ def own_lists() -> SignalLists:
     return read_signal_lists()
 
 
-def find_signals(text: str, lists: SignalLists | None = None) -> Signals:
+def find_signals(text: str, lists: SignalLists | None = None, attempts_lists: Lists | None = None) -> Signals:
     """What a text signals, each with the words that say it.
 
     Args:
         text: a message; its first ``MOST_CHARS`` characters are listened to.
         lists: a shop's; None: those of the package.
+        attempts_lists: a shop's of attempts to give instructions; None: those of the package.
     """
     lists = own_lists() if lists is None else lists
     text = text[:MOST_CHARS]
@@ -131,7 +130,7 @@ def find_signals(text: str, lists: SignalLists | None = None) -> Signals:
     heard = {name: _first(plain, text, seen, lists, name) for name in NAMES}
     if not heard["angry"]:
         heard["angry"] = _shouting(text)
-    attempts = find_attempts(text, Place.MESSAGE)
+    attempts = find_attempts(text, Place.MESSAGE, attempts_lists)
     injection = text[attempts[0].start : attempts[0].end][:MOST_WORDS_CHARS] if attempts else ""
     return Signals(**heard, injection=injection)
 
@@ -151,8 +150,9 @@ def _without_names(folded: str) -> str:
 
 
 def _first(plain: str, text: str, seen: Folded, lists: SignalLists, name: str) -> str:
-    quiet = lists.looks_like[name].sub(lambda found: _BLANK * len(found.group()), plain)
-    found = lists.says[name].search(quiet)
+    found = lists.says[name].search(plain)
+    if found is not None:  # what only looks like it is rare: taken out only where something was heard
+        found = lists.says[name].search(lists.looks_like[name].blanked(plain, _BLANK))
     if found is None:
         return ""
     start, end = seen.span(*found.span())

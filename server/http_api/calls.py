@@ -7,9 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
+from msgspec import Struct
+
 from server.errors import MalformedRequest, NotReady, RequestTooLarge, ServeError
 from server.http_api.asgi import Receive, Send
 from server.http_api.openai.errors import error_body
+from server.http_api.schemas import encode
 from server.http_api.status import STATUS, retry_after
 from server.request_ids import chosen_request_id, sane_traceparent
 
@@ -20,6 +23,11 @@ SSE: tuple[Header, ...] = (
     (b"x-accel-buffering", b"no"),
 )
 JSON: Header = (b"content-type", b"application/json")
+
+
+def sse(name: str, data: Struct) -> bytes:
+    """An event with its name."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(data))
 
 
 class ReaderLeft(Exception):
