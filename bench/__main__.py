@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import engine, quality, serving
+from bench import engine, quality, serving, support_parts
 from bench.report import markdown
 from server.artifacts.repository import CURRENT_FILE
 
@@ -32,6 +32,7 @@ PARTS = (
     "grpc",
     "metrics",
     "start",
+    *support_parts.PARTS,
     "support_speed",
 )
 ALONE = {
@@ -39,6 +40,7 @@ ALONE = {
     "copy",
     "sampling",
     "text_engine",
+    *support_parts.PARTS,
     "support_speed",
 }  # that need no recommender of the benchmark
 
@@ -102,6 +104,7 @@ def main() -> int:
         results["grpc"] = run.grpc(MODELS["int8"])
     if "metrics" in wanted:
         results["metrics"] = run.metrics_cost(MODELS["int8"])
+    results |= support_parts.measure(wanted, args.text_repository, _say)
     if "support_speed" in wanted and not (args.text_repository / "sample-support" / CURRENT_FILE).exists():
         _say(
             f"customer service under load: left out, {args.text_repository} has no sample-support; run make build"
@@ -130,7 +133,7 @@ def _arguments() -> argparse.Namespace:
         "--text-repository",
         type=Path,
         default=Path("model_repository"),
-        help="of the text model that copy is written with (default: %(default)s)",
+        help="of the text model and the sentence encoder (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; repeatable; default: all")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import text_tables
+from bench import support_parts, text_tables
 from bench.copy_report import copy_tables
 from bench.tables import number as _number
 from bench.tables import table as _table
@@ -35,6 +35,7 @@ def markdown(results: Json) -> str:
     ):
         if name in results:
             parts.append(write(results[name]))
+    parts += support_parts.tables(results)
     return "\n\n".join(parts) + "\n"
 
 

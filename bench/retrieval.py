@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,26 +27,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.shop_pages import labelled_questions, shop_documents
-from bench.tables import number, table
-from server.encoder_domain import EncodeRequest, InputKind, Truncate
-from server.errors import InvalidRequest
-from server.knowledge.passage_texts import sentence_spans
+from bench.retrieval_questions import say, times, with_encoder
+from bench.retrieval_report import markdown
 from server.knowledge.reader import SqliteReader
 from server.knowledge.schema import open_to_write
 from server.knowledge.search import KnowledgeSearch
-from server.knowledge.store import KnowledgeStore
 from server.knowledge.vectors import Floats, VectorIndex, pack_rows, unit
 from server.knowledge.words import indexed_text
-from server.knowledge_domain import Document, DocumentFormat, Hit, Passage, SearchAsked
-from server.pipelines.live_encoder import LiveEncoder, open_encoder
+from server.knowledge_domain import Passage, SearchAsked
 
 DIM = 384
 QUERIES = 400
 WARM_UP = 30
 CLOSE_VECTORS = 4
-GATES = {"qa": (0.960, 0.975), "answers": (0.82, 0.0)}
-LEAST_KNOWN = 0.7  # as the pipeline has it: below, words alone are asked
 
 
 def main() -> int:
@@ -56,20 +48,26 @@ def main() -> int:
     if args.search_file:
         print(json.dumps(_searched(args.search_file)))
         return 0
-    results: dict[str, Any] = {}
-    if args.passages:
-        _say(f"scan of {args.passages} vectors")
-        results["scan"] = scan(args.passages)
-        _say(f"search of {args.passages} passages")
-        results["search"] = search_many(args.passages)
-    if args.encoder:
-        results.update(asyncio.run(_with_encoder(args.encoder, args.stackfaq, args.embed)))
+    results = measure(args.passages, args.encoder, args.stackfaq, args.embed)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "retrieval.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = markdown(results)
     (args.out / "retrieval.md").write_text(text, encoding="utf-8")
     print(text)
     return 0 if all(one.get("holds", True) for one in results.get("stackfaq", [])) else 1
+
+
+def measure(passages: int, encoder: Path | None, stackfaq: Path | None, embed: int) -> dict[str, Any]:
+    """All figures; see the command's arguments of the same names."""
+    results: dict[str, Any] = {}
+    if passages:
+        say(f"scan of {passages} vectors")
+        results["scan"] = scan(passages)
+        say(f"search of {passages} passages")
+        results["search"] = search_many(passages)
+    if encoder:
+        results.update(asyncio.run(with_encoder(encoder, stackfaq, embed)))
+    return results
 
 
 # -- vectors -----------------------------------------------------------------------------------------------------------
@@ -151,16 +149,7 @@ def _timed(
         "name": name,
         "recall_at_10": hits / (10 * len(asked)),
         "mib": nbytes / 2**20,
-        **_times(wall_s, cpu_s),
-    }
-
-
-def _times(wall_s: Sequence[float], cpu_s: Sequence[float]) -> dict[str, float]:
-    return {
-        "wall_p50_ms": float(np.quantile(wall_s, 0.5)) * 1e3,
-        "wall_p99_ms": float(np.quantile(wall_s, 0.99)) * 1e3,
-        "cpu_p50_ms": float(np.quantile(cpu_s, 0.5)) * 1e3,
-        "cpu_p99_ms": float(np.quantile(cpu_s, 0.99)) * 1e3,
+        **times(wall_s, cpu_s),
     }
 
 
@@ -220,7 +209,7 @@ def _searched(file: Path) -> dict[str, Any]:
         vectors_mib = search.nbytes / 2**20
         await search.close()
         return {"start_s": started_s, "cpu_mean_ms": cpu_s * 1e3, "vectors_mib": vectors_mib} | {
-            key: value for key, value in _times(times_s[WARM_UP:], [0.0]).items() if key.startswith("wall")
+            key: value for key, value in times(times_s[WARM_UP:], [0.0]).items() if key.startswith("wall")
         }
 
     found = asyncio.run(run())
@@ -291,224 +280,6 @@ def fill(file: Path, passages: Iterable[tuple[Passage, Floats, Floats]], dim: in
     db.close()
 
 
-# -- questions ---------------------------------------------------------------------------------------------------------
-
-
-async def _with_encoder(folder: Path, stackfaq: Path | None, embed: int) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    async with open_encoder(folder) as encoder:
-        if embed:
-            _say(f"encoding {embed} passages")
-            with TemporaryDirectory() as made:
-                results["embed"] = await index_documents(
-                    encoder, Path(made) / "knowledge.db", sections(embed)
-                )
-        _say("sample shop")
-        results["shop"] = await shop_figures(encoder)
-        if stackfaq:
-            entries = read_stackfaq(stackfaq)
-            results["stackfaq"] = []
-            for what in ("qa", "answers"):
-                _say(f"StackFAQ: {what}")
-                results["stackfaq"].append(await stackfaq_figures(encoder, entries, what))
-    return results
-
-
-def sections(count: int) -> Iterable[Document]:
-    """Pages of a hundred sections, each of four sentences of the sample shop's English pages."""
-    rng = np.random.default_rng(11)
-    pages = [one.text for one in shop_documents() if one.language == "en"]
-    said = [page[start:end] for page in pages for start, end in sentence_spans(page) if page[start] != "#"]
-    for first in range(0, count, 100):
-        written = [
-            f"## Section {at}\n\n{' '.join(said[one] for one in rng.choice(len(said), 4, replace=False))}\n"
-            for at in range(first, min(first + 100, count))
-        ]
-        yield Document(id=f"page-{first}", text="# Page\n\n" + "\n".join(written), language="en")
-
-
-async def encode_question(encoder: LiveEncoder, text: str) -> Floats | None:
-    """The vector of a question; None where the pipeline would ask by words alone."""
-    try:
-        found = await encoder.encode(
-            EncodeRequest(inputs=(text,), kind=InputKind.QUERY, truncate=Truncate.END)
-        )
-    except InvalidRequest:  # nothing that it can read
-        return None
-    return found.vectors_ND[0] if found.known_N[0] >= LEAST_KNOWN else None
-
-
-async def index_documents(
-    encoder: LiveEncoder, file: Path, documents: Iterable[Document]
-) -> dict[str, float]:
-    """Put documents into a new knowledge file as the server does, and encode them; how many passages, and how long."""
-    store = KnowledgeStore(file, encoder)
-    await store.start(follow=False)
-    began_s, said_s = time.perf_counter(), time.perf_counter()
-    for document in documents:
-        await store.put(document)
-    async for done, left in store.encode_waiting():
-        if time.perf_counter() - said_s > 10:
-            said_s = time.perf_counter()
-            _say(f"{done} passages encoded, {left} to go")
-    with contextlib.closing(store.open_reader()) as reader, reader.view() as view:
-        passages = view.count()
-    await store.close()
-    return {"passages": passages, "seconds": time.perf_counter() - began_s}
-
-
-async def found_for(
-    encoder: LiveEncoder, file: Path, asked: Sequence[str], language: str, k: int
-) -> tuple[list[tuple[Hit, ...]], dict[str, float]]:
-    """Hits of each question, and the times of the searches."""
-    search = KnowledgeSearch(lambda: SqliteReader(file))
-    await search.start()
-    hits, times_s = [], []
-    for text in asked:
-        vector_D = await encode_question(encoder, text)
-        found = await search.search(SearchAsked(text=text, vector_D=vector_D, language=language, k=k))
-        hits.append(found.hits)
-        times_s.append(found.search_s)
-    await search.close()
-    return hits, _times(times_s, [0.0])
-
-
-def rank_figures(ranks: Sequence[int | None]) -> dict[str, float]:
-    """R@1, R@5 and MRR of ranks from 1; None: not found, which counts as 0."""
-    found = np.array([np.inf if rank is None else rank for rank in ranks])
-    return {
-        "r_at_1": float((found <= 1).mean()),
-        "r_at_5": float((found <= 5).mean()),
-        "mrr": float((1 / found).mean()),
-        "questions": len(ranks),
-    }
-
-
-def rank_of(wanted: object, keys: Iterable[object]) -> int | None:
-    """Place of a key among the different ones, from 1."""
-    return next((place for place, key in enumerate(dict.fromkeys(keys), 1) if key == wanted), None)
-
-
-async def shop_figures(encoder: LiveEncoder) -> list[dict[str, Any]]:
-    """The sample shop's labelled questions to the section that answers them, both languages' pages indexed."""
-    figures = []
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "knowledge.db"
-        await index_documents(encoder, file, shop_documents())
-        for language in ("en", "zh"):
-            asked = labelled_questions(language)
-            hits, times = await found_for(encoder, file, [one.text for one in asked], language, 8)
-            ranks = [
-                rank_of(
-                    (one.document, one.heading),
-                    ((hit.passage.document_id, hit.passage.headings[-1]) for hit in found),
-                )
-                for one, found in zip(asked, hits, strict=True)
-            ]
-            figures.append({"language": language, **rank_figures(ranks), **times})
-    return figures
-
-
-def read_stackfaq(folder: Path) -> list[tuple[str, list[str], list[str]]]:
-    """Entries: the question, its answers, its paraphrases."""
-    file = folder / "stackExchange-FAQ.json" if folder.is_dir() else folder
-    entries = json.loads(file.read_text(encoding="utf-8"))["root"]["qapair"]
-    read = []
-    for entry in entries:
-        answers = entry["answer"]
-        if all(len(part) <= 1 for part in answers):  # one answer that was written letter by letter
-            answers = ["".join(answers)]
-        asked = [text for text in entry["rephr"] or () if text and text.strip() != "*"]
-        read.append((entry["question"], [text for text in answers if text.strip()], asked))
-    return read
-
-
-async def stackfaq_figures(
-    encoder: LiveEncoder, entries: Sequence[tuple[str, list[str], list[str]]], what: str
-) -> dict[str, Any]:
-    """Paraphrases to their entry; ``what`` is "qa", or "answers" for the answers alone."""
-    documents = []
-    for at, (question, answers, _) in enumerate(entries):
-        if what == "qa":
-            lines = "".join(json.dumps({"question": question, "answer": one}) + "\n" for one in answers)
-            documents.append(Document(id=f"faq-{at}", text=lines, format=DocumentFormat.QUESTIONS_JSONL))
-            continue
-        documents += [
-            Document(id=f"faq-{at}:{place}", text=one, format=DocumentFormat.TEXT)
-            for place, one in enumerate(answers)
-        ]
-    asked = [(f"faq-{at}", text) for at, (_, _, texts) in enumerate(entries) for text in texts]
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "knowledge.db"
-        indexed = await index_documents(encoder, file, documents)
-        hits, times = await found_for(encoder, file, [text for _, text in asked], "en", 30)
-    ranks = [
-        rank_of(wanted, (hit.passage.document_id.partition(":")[0] for hit in found))
-        for (wanted, _), found in zip(asked, hits, strict=True)
-    ]
-    figures = rank_figures(ranks)
-    least_r1, least_mrr = GATES[what]
-    holds = figures["r_at_1"] >= least_r1 and figures["mrr"] >= least_mrr
-    return {"what": what, **indexed, **figures, "holds": holds, **times}
-
-
-# -- report ------------------------------------------------------------------------------------------------------------
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The tables."""
-    parts = ["# Retrieval"]
-    if "scan" in results:
-        head = ["way", "recall@10", "MiB", "wall p50 ms", "wall p99 ms", "CPU p50 ms", "CPU p99 ms"]
-        keys = ("wall_p50_ms", "wall_p99_ms", "cpu_p50_ms", "cpu_p99_ms")
-        rows = [
-            [
-                one["name"],
-                number(one["recall_at_10"], 4),
-                number(one["mib"], 0),
-                *(number(one[key]) for key in keys),
-            ]
-            for one in results["scan"]
-        ]
-        parts += ["## Vectors alone", table(head, rows)]
-    if "search" in results:
-        one = results["search"]
-        head = [
-            "passages",
-            "wall p50 ms",
-            "wall p99 ms",
-            "CPU mean ms",
-            "memory MiB",
-            "of it vectors",
-            "start s",
-        ]
-        told = ("wall_p50_ms", "wall_p99_ms", "cpu_mean_ms", "mib", "vectors_mib", "start_s")
-        parts += [
-            "## Whole searches",
-            table(head, [[number(one["passages"], 0), *(number(one[key]) for key in told)]]),
-        ]
-    head = ["set", "questions", "R@1", "R@5", "MRR", "search p50 ms", "p99 ms"]
-    asked = [(f"sample shop, {one['language']}", one) for one in results.get("shop", ())]
-    asked += [(f"StackFAQ, {one['what']}", one) for one in results.get("stackfaq", ())]
-    if asked:
-        rows = [
-            [
-                *(name, number(one["questions"], 0)),
-                *(number(one[key], 4) for key in ("r_at_1", "r_at_5", "mrr")),
-                *(number(one[key]) for key in ("wall_p50_ms", "wall_p99_ms")),
-            ]
-            for name, one in asked
-        ]
-        parts += ["## Questions", table(head, rows)]
-    if "embed" in results:
-        one = results["embed"]
-        rate = one["passages"] / one["seconds"]
-        parts.append(
-            f"{one['passages']:,} passages were cut, encoded and kept in {one['seconds']:.1f} s: {rate:.0f}/s."
-        )
-    return "\n\n".join(parts) + "\n"
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.retrieval", description=__doc__)
     parser.add_argument("--encoder", type=Path, help="folder of one published version of a sentence encoder")
@@ -520,10 +291,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument("--search-file", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

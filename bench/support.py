@@ -277,7 +277,8 @@ async def shop_knowledge(
     return store, search
 
 
-async def _measured(repository: Path, name: str, fit: bool) -> Json:
+async def measured(repository: Path, name: str, fit: bool) -> Json:
+    """All figures with what is published; with ``fit`` the weights found anew as well."""
     from bench.support_weights import evidence, fitted
 
     chosen = encoder_name(repository, name)
@@ -314,7 +315,7 @@ def main() -> int:
         "--fit", action="store_true", help="find the weights of the evidence anew and print them"
     )
     args = parser.parse_args()
-    result = asyncio.run(_measured(args.repository, args.encoder, args.fit))
+    result = asyncio.run(measured(args.repository, args.encoder, args.fit))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "support.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (args.out / "support.svg").write_text(support_chart(result), encoding="utf-8")

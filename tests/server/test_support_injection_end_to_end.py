@@ -17,8 +17,9 @@ from server.copy_domain import Language
 from server.knowledge.store import KnowledgeStore
 from server.knowledge_domain import Document
 from server.pipelines.customer_service.courtesies import COURTESIES
-from server.pipelines.customer_service.handover import TOLD
-from server.pipelines.customer_service.injection import Place, find_attempts
+from server.pipelines.customer_service.handover import TOLD, person_needed
+from server.pipelines.customer_service.injection import Place, find_attempts, without_attempts
+from server.pipelines.customer_service.signals import find_signals
 from server.pipelines.live_encoder import open_encoder
 from tests.server.encoder_published import MODEL, publish_tiny_encoder
 from tests.server.test_support_end_to_end import ask, process, put_pages
@@ -102,6 +103,13 @@ async def messages(http: httpx.AsyncClient, texts: dict[str, str], clean: dict[s
             beside = await ask(http, text)
             sound(beside, texts)
             assert beside["served_by"] in ("extractive", "handover")
+            if without_attempts(text, Place.MESSAGE) == question and beside["handover"] is None:
+                assert beside["answer"] == clean[one["language"]]["answer"], one
+            assert (
+                beside["confidence"] == clean[one["language"]]["confidence"]
+                or without_attempts(text, Place.MESSAGE) != question
+                or person_needed(find_signals(text))
+            ), one
         turns = [
             ("user", one["text"]),
             ("assistant", TOLD[Language(one["language"])]["asked_for_person"]),
