@@ -70,6 +70,8 @@ class Greedy:
 class Only:
     """Allows one token, so many times."""
 
+    refused = None
+
     def __init__(self, token: int, times: int) -> None:
         self.token, self.left = token, times
 
