@@ -26,6 +26,8 @@ from server.pipelines.product_copy.findings import Finding
 from server.pipelines.product_copy.folding import CJK, HAS_CJK, Folded, fold, folded, stem
 from server.pipelines.product_copy.forbidden import forbidden_findings
 from server.pipelines.product_copy.instructions import CONTACT, MARKUP, instruction_at
+from server.pipelines.product_copy.labels import label_findings
+from server.pipelines.product_copy.product_nouns import product_findings
 from server.pipelines.product_copy.quantities import quantities
 from server.pipelines.product_copy.record import WORD, RecordFacts, read_record
 from server.pipelines.product_copy.repair import without_refused
@@ -33,7 +35,7 @@ from server.pipelines.product_copy.style_check import mended, style_findings
 from server.pipelines.product_copy.style_rules import StyleRules
 from server.pipelines.product_copy.trim import shortened
 
-CHECKER_VERSION = 1  # raise it with whatever changes a verdict
+CHECKER_VERSION = 2  # raise it with whatever changes a verdict
 _MOST_CACHED = 64
 _CJK_RUN = re.compile(f"[{CJK}]+")
 
@@ -198,6 +200,8 @@ class RecordChecker:
         )  # fmt: skip
         taken = [(one.start, one.end) for one in (*numbers, *terms)]
         yield from form_findings(said, self.facts, taken)
+        yield from product_findings(said, self.facts)
+        yield from label_findings(said, self.facts)
         chinese = self._chinese and HAS_CJK.search(said) is not None
         yield from name_findings(
             text, whole, self.facts, taken, titled=part != "description", chinese=chinese

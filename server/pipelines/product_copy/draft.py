@@ -55,6 +55,7 @@ class Draft:
     Attributes:
         texts: released parts by name; bullets as ``bullets[0]`` and so on.
         effort: the greatest that any part took.
+        told: somebody has read a part, and none can be taken back.
     """
 
     def __init__(self, request: CopyRequest, check: RecordCheck) -> None:
@@ -62,6 +63,7 @@ class Draft:
         self.check = check
         self.texts: dict[str, str] = {}
         self.effort = Effort.FIRST_TRY
+        self.told = False
         self._claims: list[Claim] = []
         self._refused: dict[tuple[str, str], Claim] = {}
         self._bullets = 0
@@ -132,6 +134,12 @@ class Draft:
             self._bullets += 1
         self.took(effort)
         self._templated |= effort is Effort.TEMPLATE
+
+    def withdraw(self) -> None:
+        """Take back all that stands, before any of it was told."""
+        self.texts.clear()
+        self._claims.clear()
+        self._bullets = 0
 
     def took(self, effort: Effort) -> None:
         """Remember what it took."""
