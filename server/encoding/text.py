@@ -59,6 +59,7 @@ class HuggingFaceCodec:
     Attributes:
         vocab_size: one more than the largest token id.
         eos_ids: tokens that end a text.
+        longest_token_bytes: what a token stands for at most.
         special_ids: tokens that stand for no text.
         tokenizer_json: what it was made of, for a grammar engine that reads the same tokens.
     """
@@ -66,6 +67,9 @@ class HuggingFaceCodec:
     def __init__(self, files: TokenizerFiles) -> None:
         self.vocab_size = len(files.bytes.table)
         self.eos_ids = files.eos_ids
+        self.longest_token_bytes = max(
+            map(len, (*files.bytes.table, *map(str.encode, files.special.values()), b" "))
+        )
         self.special_ids = frozenset(files.special)
         self._bytes = files.bytes
         self._tokenizer = files.tokenizer

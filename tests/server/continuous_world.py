@@ -143,6 +143,7 @@ class Writer:
 class Codec:
     vocab_size = VOCAB
     eos_ids = frozenset({EOS})
+    longest_token_bytes = 1
 
 
 class Reader:

@@ -139,3 +139,10 @@ def test_allowed_is_nothing_after_a_refusal() -> None:
     mask: Any = opened("regex", "a*")
     mask._refuse("it is enough")
     assert allowed(mask) == []
+
+
+def test_as_many_choices_as_may_be_sent_are_followed() -> None:
+    """The limit of a row is no lower than that of choices."""
+    mask: Any = opened("choice", [f"a{at}" for at in range(2048)])
+    assert written(mask, 1) == 1
+    assert allowed(mask) and mask.refused is None
