@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.copy_domain import Claim, CopyRequest, CopySource, CopyText, CopyVariant, Effort, count_words
+from server.copy_domain import (
+    Claim,
+    ClaimKind,
+    CopyRequest,
+    CopySource,
+    CopyText,
+    CopyVariant,
+    Effort,
+    count_words,
+)
 from server.pipelines.product_copy.folding import visible
 from server.pipelines.product_copy.ports import RecordCheck
 from server.pipelines.product_copy.readable import Readable
@@ -42,6 +51,21 @@ class Judged:
     def refused(self) -> tuple[Claim, ...]:
         """What has no source."""
         return tuple(claim for claim in self.claims if claim.source is None)
+
+    def reasons(self, name: str) -> tuple[Claim, ...]:
+        """Why it was not released as this part: its refused claims, or, where there are none, all of it as unreadable."""
+        if not self.flaw or self.refused:
+            return self.refused
+        whole = Claim(
+            kind=ClaimKind.BANNED,
+            text=self.text,
+            part=name,
+            start=0,
+            end=len(self.text),
+            source=None,
+            quote=f"it cannot be read: {self.flaw}",
+        )
+        return (whole,)
 
     @property
     def good(self) -> bool:

@@ -168,11 +168,11 @@ class VariantWriter:
             self._left -= 1
             judged = await examiner.judge(draft, name, await self._again(name, attempt))
             if judged.good:
-                draft.refuse(claim for other in tried for claim in other.refused)
+                draft.refuse(claim for other in tried for claim in other.reasons(name))
                 self._release(name, judged, Effort.REGENERATED)
                 return
             tried.append(judged)
-        draft.refuse(claim for other in tried for claim in other.refused)
+        draft.refuse(claim for other in tried for claim in other.reasons(name))
         left = [await examiner.cut(draft, name, judged) for judged in tried]
         best = max(left, key=lambda judged: len(judged.text), default=None)
         if best is not None and best.good:
