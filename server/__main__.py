@@ -119,7 +119,11 @@ def _welcome(app: Any) -> str:
         f"  HTTP     {base}   documentation at {base}/docs",
     ]
     if app.grpc_port is not None:
-        lines.append(f"  gRPC     {host}:{app.grpc_port}   vitrine.v1.Recommendations, health, reflection")
+        services = (
+            ["Recommendations"] + ["ProductCopy"] * settings.copy + ["CustomerService"] * settings.support
+        )
+        named = ", ".join(f"vitrine.v1.{name}" for name in services)
+        lines.append(f"  gRPC     {host}:{app.grpc_port}   {named}, health, reflection")
     lines.append(f"  metrics  {scheme}://{host}:{app.metrics_port}/metrics")
     lines += [f"try: curl -s {base}{path}{key} -d '{body}'" for path, body in _examples(app)]
     return "\n".join(lines)

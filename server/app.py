@@ -261,15 +261,20 @@ class Application:
         self.grpc_port = self._grpc.port
 
     async def _watch_health(self) -> None:
-        told: bool | None = None
+        told: tuple[bool, bool, bool] | None = None
+        degraded: list[str] = []
         while True:
-            ready, reasons = self.service.ready()
-            if ready != told:
-                if not ready and not self.service.draining:
+            (ready, reasons), own = self.service.ready(), not self.service.own_reasons()
+            draining = self.service.draining
+            if (ready, own, draining) != told:
+                if not ready and not draining:
                     log.warning("not ready", extra={"reason": "; ".join(reasons)})
-                if self._grpc is not None:
-                    await self._grpc.serving(ready)
-                told = ready
+                if self._grpc is not None:  # copy and support answer without a text engine too
+                    await self._grpc.serving(ready, own=own, others=not draining)
+                told = ready, own, draining
+            if (now := self.service.degraded()) != degraded:
+                log.warning("degraded" if now else "degraded no longer", extra={"reason": "; ".join(now)})
+                degraded = now
             await asyncio.sleep(HEALTH_EVERY_S)
 
     def _measure(self) -> None:

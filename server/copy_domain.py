@@ -171,6 +171,7 @@ class CopyRequest:
 class ClaimKind(StrEnum):
     """What a claim is about."""
 
+    PRODUCT = "product"
     NUMBER = "number"
     MEASURE = "measure"
     PRICE = "price"

@@ -86,6 +86,7 @@ class CopyCall:
             return
         flight, at = self._flight, 0
         assert flight is not None
+        flight.streamed = True
         while True:
             while at < len(flight.events):
                 at += 1
@@ -131,6 +132,7 @@ class _Flight:
         self.calls: set[CopyCall] = set()
         self.done = False
         self.stored = False
+        self.streamed = False
         self._answer: CopyAnswer | None = None
         self._error: ServeError | None = None
         self._task: asyncio.Task[None] | None = None
@@ -142,7 +144,11 @@ class _Flight:
         service = self._service
         try:
             self._answer = await service.pipeline.write(
-                request, emit=self._emit, deadline_at_s=self.deadline_at_s, tenant=tenant
+                request,
+                emit=self._emit,
+                deadline_at_s=self.deadline_at_s,
+                tenant=tenant,
+                read_early=lambda: self.streamed,
             )
             self.stored = service.keep(self.key, self._answer)
             service.record(request, self._answer)

@@ -76,6 +76,8 @@ class EmbeddingService:
         clock: monotonic seconds.
     """
 
+    essential = True
+
     def __init__(
         self,
         encoder: ServedEncoder,

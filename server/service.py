@@ -47,7 +47,13 @@ class Desk(Protocol):
 
 
 class Companion(Protocol):
-    """Another product of the same server, which shares its readiness and its list of models."""
+    """Another product of the same server, which shares its readiness and its list of models.
+
+    Attributes:
+        essential: whether the server is not ready without it, even where recommendations are.
+    """
+
+    essential: bool
 
     def models(self) -> Sequence[ModelInfo]:
         """All that it serves."""
@@ -293,7 +299,21 @@ class Service:
         return (*own, *(model for other in self.companions for model in other.models()))
 
     def ready(self) -> tuple[bool, list[str]]:
-        """Whether requests should be sent here, and the reasons if not."""
+        """Whether requests should be sent here, and the reasons if not.
+
+        Beside recommendations, what another product cannot do takes no shopper's answer away: see ``degraded``.
+        """
+        reasons = self.own_reasons() + self._others(essential=True)
+        if not self.recommender.info().name:
+            reasons += self._others(essential=False)
+        return not reasons, reasons
+
+    def degraded(self) -> list[str]:
+        """What does not work beside recommendations that do."""
+        return self._others(essential=False) if self.recommender.info().name else []
+
+    def own_reasons(self) -> list[str]:
+        """Why recommendations should not be asked for; empty when they may be."""
         health = self.recommender.health()
         reasons = []
         if self.draining:
@@ -302,9 +322,12 @@ class Service:
             reasons.append("golden replay has not passed")
         if not health.ready:
             reasons.append(health.why or "engine is not ready")
-        for other in self.companions:
-            reasons += other.reasons()
-        return not reasons, reasons
+        return reasons
+
+    def _others(self, *, essential: bool) -> list[str]:
+        return [
+            reason for other in self.companions if other.essential is essential for reason in other.reasons()
+        ]
 
     def _sweep_by(self, at_s: float) -> None:
         if self._sweep is not None:

@@ -104,7 +104,9 @@ class Settings:
         "", "where texts are written; empty: here; off: nowhere", choices=("", "upstream", "off")
     )
     text_threads: int = _setting(0, "threads of the text engine; 0: all cores", low=0, high=1024)
-    text_slots: int = _setting(0, "texts computed at once; 0: by the context and 8 at most", low=0, high=1024)
+    text_slots: int = _setting(
+        0, "texts at once in each pool of the cache, fewer in pools of long contexts; 0: 8", low=0, high=1024
+    )
     text_max_context: int = _setting(
         0, "tokens of prompt and answer together; 0: the version's own limit", low=0, high=1 << 24
     )

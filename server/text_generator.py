@@ -30,10 +30,12 @@ class TextCodec(Protocol):
     Attributes:
         vocab_size: tokens, including added ones.
         eos_ids: tokens that end a text.
+        longest_token_bytes: what a token stands for at most (>= 1).
     """
 
     vocab_size: int
     eos_ids: frozenset[int]
+    longest_token_bytes: int
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Tokens of a text."""

@@ -142,6 +142,8 @@ class TextService:
         flights: what is on its way.
     """
 
+    essential = False  # recommendations need no texts
+
     def __init__(
         self,
         generators: Sequence[TextGenerator],

@@ -67,6 +67,12 @@ def open_checkpoint(folder: Path) -> TextCheckpoint:
     """
     config = _json(folder / CONFIG_FILE)
     codec = load_codec(folder)
+    if codec.template_fault is not None:
+        raise DataError(
+            folder,
+            f"its chat template does not write one user's turn: {codec.template_fault}",
+            hint=f"mend {TEMPLATE_FILE}, or chat_template in {TOKENIZER_CONFIG}",
+        )
     if not codec.eos_ids:
         raise DataError(
             folder, "nothing says which token ends a text", hint=f"set eos_token_id in {GENERATION_FILE}"

@@ -277,6 +277,9 @@ class ContinuousBatcher:
     def _failed(self, faults: Sequence[tuple[TextCall, Fault]]) -> None:
         logged: set[tuple[str, int]] = set()
         for text, fault in faults:
+            if isinstance(fault.cause, InvalidRequest):
+                self._end(text, Failed(fault.cause, text.usage()))
+                continue
             if (
                 fault.message,
                 id(fault.cause),

@@ -26,7 +26,10 @@ from server.text_domain import TokenLogprob
 
 
 class Fault(NamedTuple):
-    """Why a text fails: what happened, for the log, and what its reader is told."""
+    """Why a text fails: what happened, for the log, and what its reader is told.
+
+    A cause that is an ``InvalidRequest`` is the reader's own: it is told as it is, and not logged as a failure.
+    """
 
     cause: BaseException | None
     message: str
@@ -205,7 +208,7 @@ class StepRunner:
             tokens, bad, logprobs = sampled.tokens_B.tolist(), sampled.bad_B.tolist(), sampled.logprobs
             for at, (_, key) in enumerate(chosen):
                 if bad[at]:
-                    self._bad_row(key, rows[key], out)
+                    self._bad_row(key, rows[key], logits_BV[at], out)
                 else:
                     out.tokens[key] = (tokens[at], logprobs[at])
         except Exception as error:
@@ -213,12 +216,17 @@ class StepRunner:
                 out.tokens.pop(key, None)
                 out.faults.setdefault(key, Fault(error, "choosing a token failed"))
 
-    def _bad_row(self, key: int, row: RowSampler, out: StepOutcome) -> None:
-        if row.mask is None:
+    def _bad_row(
+        self, key: int, row: RowSampler, logits_V: npt.NDArray[np.float32], out: StepOutcome
+    ) -> None:
+        refused = None if row.mask is None else row.mask.refused
+        if refused is not None:
+            out.faults[key] = Fault(refused, refused.message)
+        elif row.mask is None or not np.isfinite(logits_V.max()):  # what a constraint forbids is finite
             out.engine_fault = "its logits are not finite"
             out.faults[key] = Fault(None, "the engine's logits are not finite")
-        else:  # a grammar that allows nothing looks the same
-            out.faults[key] = Fault(None, "no token is finite and allowed by the constraint")
+        else:
+            out.faults[key] = Fault(None, "no token is allowed by the constraint")
 
 
 def _said(error: BaseException) -> str:

@@ -21,10 +21,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from server.encoding.chat_template import ChatTemplate
 from server.encoding.surrogates import check_surrogates
 from server.encoding.token_bytes import TokenBytes
 from server.encoding.tokenizer_files import TokenizerFiles, read_tokenizer_files
-from server.errors import InvalidRequest
+from server.errors import EngineFault, InvalidRequest
 from server.text_generator import Message
 
 _SHORT_CHARS = 1024
@@ -59,18 +60,24 @@ class HuggingFaceCodec:
     Attributes:
         vocab_size: one more than the largest token id.
         eos_ids: tokens that end a text.
+        longest_token_bytes: what a token stands for at most.
         special_ids: tokens that stand for no text.
+        template_fault: why its chat template writes no conversation at all, as a sentence; None: it does, or there is none.
         tokenizer_json: what it was made of, for a grammar engine that reads the same tokens.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
         self.vocab_size = len(files.bytes.table)
         self.eos_ids = files.eos_ids
+        self.longest_token_bytes = max(
+            map(len, (*files.bytes.table, *map(str.encode, files.special.values()), b" "))
+        )
         self.special_ids = frozenset(files.special)
         self._bytes = files.bytes
         self._tokenizer = files.tokenizer
         self._template = files.template
         self._tool_template = files.tool_template
+        self.template_fault = None if files.template is None else _fault_of(files.template)
         self._special = dict(files.special)
         self._literals = _spelled_out(files.tokenizer, files.special)
         names = sorted(self._literals, key=len, reverse=True)
@@ -96,8 +103,14 @@ class HuggingFaceCodec:
 
         Raises:
             InvalidRequest: there is no template, it refuses these messages, or they hold half of a surrogate pair.
+            EngineFault: the template takes no conversation at all, which is the model's fault and not the caller's.
         """
         template = (self._tool_template or self._template) if tools else self._template
+        if self.template_fault is not None and template is self._template:
+            raise EngineFault(
+                "the model's chat template is broken and takes no conversation at all; use /v1/completions with the whole "
+                f"prompt, or ask for the model to be published again ({self.template_fault})"
+            )
         if template is None:
             raise InvalidRequest(
                 "this model has no chat template; use /v1/completions with the whole prompt", field="messages"
@@ -147,6 +160,19 @@ class HuggingFaceCodec:
             (one,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         ids: list[int] = one.ids
         return ids
+
+
+def _fault_of(template: ChatTemplate) -> str | None:
+    """What is wrong with a template that writes neither one user's turn nor that after a system's."""
+    user, system = {"role": "user", "content": "x"}, {"role": "system", "content": "x"}
+    fault = None
+    for messages in ([user], [system, user]):
+        try:
+            template.render(messages, (), add_generation_prompt=True)
+            return None
+        except InvalidRequest as error:
+            fault = fault or error.message
+    return fault
 
 
 def load_codec(folder: Path, *, max_vocab: int | None = None) -> HuggingFaceCodec:

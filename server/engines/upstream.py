@@ -94,7 +94,7 @@ class UpstreamText:
         self._max_texts = max_texts
         self._probe_every_s = probe_every_s
         self._texts: set[UpstreamGeneration] = set()
-        self._why = "no upstream server has been asked yet"
+        self._why = ""  # what looking at them has found last; empty: nothing wrong
         self._closing = False
         self._probe: asyncio.Task[None] | None = None
 
@@ -138,13 +138,20 @@ class UpstreamText:
         """Whether a server works that serves the model."""
         if any(server.served and server.breaker.closed for server in self.servers):
             return True, ""
-        return False, self._why
+        return False, self._reason()
+
+    def _reason(self) -> str:
+        if self._why:
+            return self._why
+        if any(server.served for server in self.servers):  # it worked, and its breaker has opened just now
+            return "the upstream server has failed several times in a row, and is asked again soon"
+        return "no upstream server has been asked yet"
 
     def submit(self, request: GenerateRequest, sink: Sink) -> UpstreamGeneration:
         """Begin to write; see ``TextGenerator.submit``."""
         if self._closing or not any(server.served for server in self.servers):
             self.recorder.text_refused(NOT_READY)
-            raise NotReady("the text engine is stopping" if self._closing else self._why)
+            raise NotReady("the text engine is stopping" if self._closing else self._reason())
         if len(self._texts) >= self._max_texts:
             self.recorder.text_refused(TEXTS)
             raise Overloaded("upstream", len(self._texts), self._max_texts, 1.0)
@@ -191,9 +198,11 @@ class UpstreamText:
     async def _look(self) -> None:
         needy = [server for server in self.servers if not server.served or not server.breaker.closed]
         results = await asyncio.gather(*(server.look() for server in needy), return_exceptions=True)
+        if any(not isinstance(result, BaseException) for result in results):
+            self._why = ""
         for server, result in zip(needy, results, strict=True):
             if isinstance(result, BaseException):
-                why = str(result) if isinstance(result, ServeError) else f"{server.url} cannot be asked"
-                if why != self._why:
-                    log.warning("upstream server does not work", extra={"reason": why})
+                why = str(result) if isinstance(result, ServeError) else "the upstream server cannot be asked"
+                if why != self._why:  # its address is for the log, not for callers
+                    log.warning("upstream server does not work", extra={"reason": f"{server.url}: {why}"})
                 self._why = why

@@ -97,7 +97,7 @@ class UpstreamServer:
             response = await self._client.get(f"{self.url}/models", timeout=PROBE_S)
         except httpx.HTTPError as error:
             self.breaker.failed(self._clock())
-            raise NotReady(f"{self.url} does not answer ({type(error).__name__})") from error
+            raise NotReady(f"the upstream server does not answer ({type(error).__name__})") from error
         if response.status_code != 200:
             self.breaker.failed(self._clock())
             raise refused(response.status_code, response.content, None)
@@ -137,17 +137,17 @@ class UpstreamServer:
                 if any(piece.text or piece.reason is not None or piece.done for piece in pieces):
                     break
             else:
-                raise EngineFault(f"{self.url} ended the stream before its first token")
+                raise EngineFault("the upstream server ended the stream before its first token")
             self.breaker.worked()
             good = True
             return Opened(first, rest, response)
         except (
             httpx.PoolTimeout
         ) as error:  # our own connections are used up, which says nothing of the server
-            raise NotReady(f"all connections to {self.url} are in use") from error
+            raise NotReady("all connections to the upstream server are in use") from error
         except httpx.HTTPError as error:
             self.breaker.failed(self._clock())
-            raise NotReady(f"{self.url} does not answer ({type(error).__name__})") from error
+            raise NotReady(f"the upstream server does not answer ({type(error).__name__})") from error
         except (InvalidRequest, Overloaded):
             self.breaker.worked()  # it is well, and said so
             raise
@@ -171,7 +171,7 @@ class UpstreamServer:
             found = next((one for one in texts if self._model in ("", one["id"])), None)
             if found is None:
                 known = ", ".join(str(one["id"]) for one in texts) or "none"
-                raise NotReady(f"{self.url} serves no model {self._model!r} (there are: {known})")
+                raise NotReady(f"the upstream server serves no model {self._model!r} (there are: {known})")
             limits = found.get("limits") or {}
             context = found.get("max_model_len") or limits.get("max_context") or 0
             return Served(
@@ -181,7 +181,7 @@ class UpstreamServer:
                 int(found.get("created") or 0),
             )
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise NotReady(f"{self.url}/models does not list models as OpenAI does") from error
+            raise NotReady("the upstream server does not list models as OpenAI does") from error
 
 
 async def _pieces(response: httpx.Response) -> AsyncGenerator[list[Piece], None]:

@@ -43,6 +43,7 @@ class WireCodec:
 
     vocab_size = CHAT + 1
     eos_ids: frozenset[int] = frozenset()
+    longest_token_bytes = 1
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The bytes of a text."""

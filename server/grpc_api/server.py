@@ -136,13 +136,19 @@ class GrpcServer:
         self.port = self._server.sockets[0].getsockname()[1]
         self._tick()
 
-    async def serving(self, ready: bool) -> None:
-        """Tell health checks."""
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", *self._names):
-            await self._health.set(name, status)
+    async def serving(self, ready: bool, *, own: bool | None = None, others: bool | None = None) -> None:
+        """Tell health checks.
+
+        Args:
+            ready: of the server as a whole.
+            own: of the recommendations; None: as the server.
+            others: of the further services, which answer without their engines too; None: as the server.
+        """
+        serves = {name: ready if others is None else others for name in self._names}
+        serves |= {"": ready, SERVICE: ready if own is None else own}
+        for name, it_does in serves.items():
+            response = health_pb2.HealthCheckResponse
+            await self._health.set(name, response.SERVING if it_does else response.NOT_SERVING)
 
     def __len__(self) -> int:
         """Open connections."""

@@ -78,7 +78,7 @@ def ready_detail(service: Service) -> tuple[bool, dict[str, object]]:
     models = [
         {"name": m.name, "version": m.version, "engine": m.engine, "ready": m.ready} for m in service.models()
     ]
-    return ready, {"ready": ready, "reasons": reasons, "models": models}
+    return ready, {"ready": ready, "reasons": reasons, "degraded": service.degraded(), "models": models}
 
 
 async def send_json(

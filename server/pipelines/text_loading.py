@@ -29,6 +29,7 @@ Units: tokens; bytes.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,6 +49,8 @@ from server.sampling.writer import open_writer
 from server.text_domain import TEXT_TASK, TextModelInfo
 
 RUNNER = "onnxruntime"
+log = logging.getLogger("vitrine.text")
+
 DEFAULT_SLOTS = 8
 REPLAY_STEPS = 32  # of the golden texts; publishing replays them whole
 TOKENIZER_FILES = (
@@ -100,6 +103,11 @@ def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextMo
         if (opened.folder / name).exists():
             opened.path(name)  # what nobody hashed is not read
     codec = load_codec(opened.folder, max_vocab=limits["vocab_size"])
+    if codec.template_fault is not None:
+        log.error(
+            "the chat template is broken: only whole prompts are served",
+            extra={"model": where, "reason": codec.template_fault},
+        )
     context = min(limits["max_context"], options.max_context or limits["max_context"])
     light = manifest.target(RUNNER, "light")
     engine = OnnxRuntimeCausal(

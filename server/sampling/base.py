@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from server.errors import InvalidRequest
 from server.text_domain import Chunk, GenerateRequest, TokenLogprob
 
 
@@ -23,6 +24,13 @@ class Mask(Protocol):
 
         Raises:
             ValueError: it was not allowed.
+        """
+
+    @property
+    def refused(self) -> InvalidRequest | None:
+        """Why the constraint cannot be followed any further, for the one who sent it; None: it can.
+
+        Where it is set, no token is allowed, and the text must end with it: not the engine has failed, but the constraint.
         """
 
     def done(self) -> bool:

@@ -1,7 +1,8 @@
 """Constraints by llguidance: schema, expression, choice or grammar to the tokens that may come next.
 
-A constraint is compiled with its first mask, so that what is too complex is refused before it has a slot; the masks after
-it are bounded by the same fuel. Special tokens stand for no text: no constraint is met by one, but for the end of the text,
+A constraint is compiled with its first mask, so that what is too complex is refused before it has a slot. The masks after
+it are bounded one by one by the same fuel, and all of a text together by a budget of CPU time: an ambiguous grammar costs
+more with every token, and everybody else's next token waits for it. Special tokens stand for no text: no constraint is met by one, but for the end of the text,
 which is allowed where the constraint may end and at no other place.
 
 Compiled constraints are kept: catalogues send the same schema thousands of times.
@@ -9,11 +10,10 @@ Compiled constraints are kept: catalogues send the same schema thousands of time
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,17 +26,18 @@ from server.sampling.grammar_limits import FIELD, JSON_FORM, grammar_of
 from server.text_domain import Constraint, ConstraintKind, GenerateRequest
 from server.text_generator import TextCodec
 
-log = logging.getLogger("vitrine.text")
-
 KEPT = 64
 MAX_COMPILE_S = 1.0  # of CPU; what takes that long makes slow masks as well
+FREE_S = 0.5  # of CPU that the masks of a text may take, whatever its length
+TOKEN_S = 1e-3  # and this much more for every token; a mask of a schema takes a tenth
 _SHOWN_CHARS = 300
+_ENDLESS = "no text meets it: a rule or reference leads back to itself without an end, or nothing may follow"
 
 
 def _limits() -> LLParserLimits:
-    """Fuel, about 14,000 a millisecond, and lexer states of 2 kB; a mask of a schema takes 0.1 ms."""
+    """Fuel, about 14,000 a millisecond, and lexer states of 2 kB."""
     return LLParserLimits(
-        max_items_in_row=2000,
+        max_items_in_row=2100,  # a choice of 2,048 is one row
         initial_lexer_fuel=1_000_000,
         step_lexer_fuel=50_000,
         step_max_items=20_000,
@@ -66,22 +67,38 @@ class GrammarMask:
         matcher: of this text alone.
         tokens: that it knows.
         hidden: a token that the model has not, and that is told to nobody; None: there is none.
+        kind: of the constraint, for what is told of it.
+        cpu_s: CPU time of the calling thread.
     """
 
-    def __init__(self, matcher: LLMatcher, tokens: int, hidden: int | None) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        tokens: int,
+        hidden: int | None,
+        kind: ConstraintKind,
+        cpu_s: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._matcher = matcher
+        self._kind = kind
+        self._cpu_s = cpu_s
+        self._spent_s = 0.0
+        self._accepted = 0
+        self._refused: InvalidRequest | None = None
         self._own = np.zeros((tokens + 31) // 32, np.uint32)
         self._hidden = hidden
 
     def fill(self, allowed_V: npt.NDArray[np.uint32]) -> None:
-        """Write the tokens allowed next; none where the constraint became too complex to go on, which is logged."""
+        """Write the tokens allowed next; none where the constraint became too complex to go on: ``refused`` says it."""
         own = self._own
-        self._matcher.unsafe_compute_mask_ptr(own.ctypes.data, own.nbytes)
-        if self._matcher.is_error():
+        if self._refused is None:
+            began_s = self._cpu_s()
+            self._matcher.unsafe_compute_mask_ptr(own.ctypes.data, own.nbytes)
+            self._charge(began_s)
+            if self._matcher.is_error():
+                self._refuse(self._matcher.get_error())
+        if self._refused is not None:
             own[:] = 0
-            log.warning(
-                "a constraint cannot be followed", extra={"reason": self._matcher.get_error()[:_SHOWN_CHARS]}
-            )
         elif self._hidden is not None:
             own[self._hidden // 32] &= ~(np.uint32(1) << np.uint32(self._hidden % 32))
         shared = min(len(own), len(allowed_V))
@@ -92,10 +109,37 @@ class GrammarMask:
         """This token was chosen.
 
         Raises:
-            ValueError: it was not allowed.
+            ValueError: it was not allowed, or the constraint became too complex with it.
         """
-        if not self._matcher.consume_token(token_id):
-            raise ValueError(f"token {token_id} was not allowed: {self._matcher.get_error()[:_SHOWN_CHARS]}")
+        began_s = self._cpu_s()
+        taken = self._matcher.consume_token(token_id)
+        self._accepted += 1
+        if not taken:
+            said = self._matcher.get_error()
+            # Of a token that the mask has not, the client's grammar is not to blame.
+            if not self._own[token_id // 32] >> np.uint32(token_id % 32) & np.uint32(1):
+                raise ValueError(f"token {token_id} was not allowed: {said[:_SHOWN_CHARS]}")
+            self._refuse(said)
+            raise ValueError(f"the constraint cannot be followed: {said[:_SHOWN_CHARS]}")
+        self._charge(began_s)
+
+    @property
+    def refused(self) -> InvalidRequest | None:
+        """Why the constraint cannot be followed any further, for the one who sent it; None: it can."""
+        return self._refused
+
+    def _charge(self, began_s: float) -> None:
+        self._spent_s += self._cpu_s() - began_s
+        budget_s = FREE_S + TOKEN_S * self._accepted
+        if self._spent_s > budget_s:
+            self._refuse(
+                f"following it took {self._spent_s:.2f} s of CPU time in {self._accepted} tokens, the limit is "
+                f"{FREE_S:g} s and {TOKEN_S * 1e3:g} ms a token"
+            )
+
+    def _refuse(self, problem: str) -> None:
+        if self._refused is None:
+            self._refused = _refused(self._kind, f"{problem} (after {self._accepted} tokens of the text)")
 
     def done(self) -> bool:
         """Whether nothing but the end of the text may follow."""
@@ -138,16 +182,16 @@ class GrammarCompiler:
             matcher = self._kept.get(key)
             if matcher is not None:
                 self._kept.move_to_end(key)
-                return self._mask(matcher)
+                return self._mask(matcher, constraint.kind)
         matcher = self._compiled(constraint)
         with self._lock:
             self._kept[key] = matcher
             while len(self._kept) > self._keep:
                 self._kept.popitem(last=False)
-            return self._mask(matcher)
+            return self._mask(matcher, constraint.kind)
 
-    def _mask(self, matcher: LLMatcher) -> GrammarMask:
-        return GrammarMask(matcher.deep_copy(), self._tokens, self._hidden)
+    def _mask(self, matcher: LLMatcher, kind: ConstraintKind) -> GrammarMask:
+        return GrammarMask(matcher.deep_copy(), self._tokens, self._hidden, kind)
 
     def _compiled(self, constraint: Constraint) -> LLMatcher:
         kind, text = grammar_of(constraint)
@@ -159,19 +203,21 @@ class GrammarCompiler:
             else:
                 grammar = LLMatcher.grammar_from_lark(text)
         except ValueError as error:
-            raise _refused(constraint, str(error)) from error
+            raise _refused(constraint.kind, str(error)) from error
         began_s = time.thread_time()
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_limits())
         first = np.zeros((self._tokens + 31) // 32, np.uint32)
         if not matcher.is_error():
             matcher.unsafe_compute_mask_ptr(first.ctypes.data, first.nbytes)
         if matcher.is_error():
-            raise _refused(constraint, matcher.get_error())
+            raise _refused(constraint.kind, matcher.get_error())
         took_s = time.thread_time() - began_s
         if took_s > MAX_COMPILE_S:
-            raise _refused(constraint, f"compiling it took {took_s:.1f} s, the limit is {MAX_COMPILE_S} s")
+            raise _refused(
+                constraint.kind, f"compiling it took {took_s:.1f} s, the limit is {MAX_COMPILE_S} s"
+            )
         if not first.any():
-            raise _refused(constraint, "no text can begin like this")
+            raise _refused(constraint.kind, "no text can begin like this")
         return matcher
 
 
@@ -195,10 +241,11 @@ class _Tokens:
         return self._codec.encode(read, add_special_tokens=False)
 
 
-def _refused(constraint: Constraint, problem: str) -> InvalidRequest:
+def _refused(kind: ConstraintKind, problem: str) -> InvalidRequest:
+    problem = problem.replace("<non-verbose/>", "").replace("NoExtensionBias", _ENDLESS)
     shown = " ".join(problem.split())[:_SHOWN_CHARS]
     return InvalidRequest(
-        f"the {constraint.kind.value} constraint cannot be used: {shown}; correct or simplify it",
+        f"the {kind.value} constraint cannot be used: {shown}; correct or simplify it",
         field=FIELD,
-        limit=f"a {constraint.kind.value} that llguidance compiles",
+        limit=f"a {kind.value} that llguidance compiles and follows",
     )

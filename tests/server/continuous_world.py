@@ -70,6 +70,8 @@ class Greedy:
 class Only:
     """Allows one token, so many times."""
 
+    refused = None
+
     def __init__(self, token: int, times: int) -> None:
         self.token, self.left = token, times
 
@@ -141,6 +143,7 @@ class Writer:
 class Codec:
     vocab_size = VOCAB
     eos_ids = frozenset({EOS})
+    longest_token_bytes = 1
 
 
 class Reader:

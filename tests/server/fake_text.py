@@ -43,6 +43,7 @@ class ByteCodec:
 
     vocab_size = VOCAB
     eos_ids = frozenset({EOS})
+    longest_token_bytes = 1
 
     def __init__(self) -> None:
         self.template_error: ServeError | None = None

@@ -78,3 +78,9 @@ async def test_an_unreadable_part_is_written_again_and_never_released() -> None:
         pipeline.close()
         assert told.variants[0].effort is effort
         assert "ettle kettle" not in told.variants[0].text.headline
+
+
+@pytest.mark.parametrize("text", ["Pilot pens with laundage", "Grafting ar Pilot pens"])
+def test_a_headline_of_words_that_are_none_is_no_headline(text: str) -> None:
+    """Each word in small letters is one of the record or of the language."""
+    assert "no word" in Readable(PENS).flaw("headline", text)

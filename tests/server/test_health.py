@@ -110,3 +110,44 @@ async def test_grpc_health_follows_the_engine(monkeypatch: pytest.MonkeyPatch) -
             if len(states) > 1 and states[-1] == health_pb2.HealthCheckResponse.NOT_SERVING:
                 break
         watch.cancel()
+
+
+class Broken:
+    """A product beside the recommendations that does not work."""
+
+    essential = False
+
+    def models(self) -> list[object]:
+        return []
+
+    def reasons(self) -> list[str]:
+        return ["writer: its engine hangs"]
+
+
+async def test_a_broken_neighbour_degrades_recommendations_and_takes_them_from_nobody() -> None:
+    """/readyz stays 200 and says what is wrong; health checks of the whole and of the recommendations say SERVING."""
+    async with serving() as server, httpx.AsyncClient() as client:
+        server.app.service.companions.append(Broken())  # type: ignore[arg-type]
+        response = await client.get(server.url + "/readyz")
+        assert response.status_code == 200
+        assert response.json()["reasons"] == []
+        assert response.json()["degraded"] == ["writer: its engine hangs"]
+
+
+async def test_health_is_told_for_each_service() -> None:
+    """A service that answers without the engine goes on saying so where the recommendations' own is gone."""
+    async with serving(grpc=True) as server, grpc.aio.insecure_channel(server.grpc_target) as channel:
+        told = server.app._grpc
+        assert told is not None
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        async for status in watch:  # the app itself has told it, and tells it again only of a change
+            if status.status == health_pb2.HealthCheckResponse.SERVING:
+                break
+        watch.cancel()
+        told._names = ("vitrine.v1.Recommendations", "vitrine.v1.ProductCopy")
+        await told.serving(False, own=False, others=True)
+        stub = health_pb2_grpc.HealthStub(channel)
+        asked = ("", *told._names)
+        found = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in asked]
+    response = health_pb2.HealthCheckResponse
+    assert found == [response.NOT_SERVING, response.NOT_SERVING, response.SERVING]

@@ -180,14 +180,14 @@ async def test_refusals_of_the_connection_speak_openais_form_too() -> None:
 
 
 async def test_a_prompt_of_a_megabyte_is_refused_with_both_numbers() -> None:
-    """It is encoded on another thread, found too long, and the loop goes on meanwhile."""
+    """It is too long whatever its tokens are, and never encoded."""
     async with serving(max_body_bytes=4 << 20) as server, httpx.AsyncClient() as client:
         body = {"messages": [{"role": "user", "content": "x" * 1_000_000}]}
         answer = await client.post(server.url + CHAT, json=body)
 
     error = answer.json()["error"]
     assert answer.status_code == 422 and error["param"] == "messages"
-    assert "1000008 tokens" in error["message"] and str(CONTEXT) in error["message"]
+    assert "1000000 characters" in error["message"] and str(CONTEXT) in error["message"]
 
 
 async def test_a_template_that_refuses_is_a_sentence_and_one_that_breaks_is_ours() -> None:

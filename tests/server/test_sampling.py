@@ -37,6 +37,8 @@ PARAMS = st.fixed_dictionaries(
 class Allow:
     """A constraint that allows a set of tokens, and remembers what it was told."""
 
+    refused = None
+
     def __init__(self, allowed: set[int]) -> None:
         self.allowed = allowed
         self.accepted: list[int] = []

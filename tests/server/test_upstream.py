@@ -157,20 +157,24 @@ async def test_a_server_that_dies_within_a_text_fails_that_text_only() -> None:
     assert ready == (True, [])
 
 
-async def test_without_any_server_it_starts_not_ready_and_recovers() -> None:
-    """The port is up, ready says why, texts are 503 with Retry-After; once a server is there, it is found."""
+async def test_without_any_server_it_starts_degraded_and_recovers() -> None:
+    """Recommendations are served, so that the server is ready and says what is not; texts are 503 with Retry-After.
+
+    Once a server is there, it is found. No caller is told its address.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with vitrine(f"http://127.0.0.1:{port}/v1") as (app, client):
-        ready, reasons = app.service.ready()
+        ready, degraded = app.service.ready(), app.service.degraded()
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="", messages=chat("x"))
         async with serving(http_port=port):
-            await until(lambda: app.service.ready()[0])
+            await until(lambda: not app.service.degraded())
             after = await client.chat.completions.create(model="writer", messages=chat("x"))
 
-    assert not ready and "does not answer" in reasons[0]
+    assert ready == (True, []) and "does not answer" in degraded[0]
     assert caught.value.status_code == 503 and caught.value.response.headers["retry-after"]
+    assert str(port) not in caught.value.message and str(port) not in degraded[0]
     assert after.choices[0].message.content == "echo: x"
 
 

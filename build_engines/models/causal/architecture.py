@@ -159,6 +159,13 @@ def _rope(config: ConfigFields) -> Rope:
         return Rope(theta=config.number("rope_theta", 10_000.0))
     if not isinstance(value, Mapping):
         config.refuse(name, "must be an object")
+    older = config.get("rope_scaling")
+    if name == "rope_parameters" and isinstance(older, Mapping):
+        kinds = [one.get("rope_type", one.get("type", "default")) for one in (value, older)]
+        if kinds[0] != kinds[1]:
+            config.refuse(
+                "rope_scaling", f"says {kinds[1]!r}, rope_parameters {kinds[0]!r}; leave the wrong one out"
+            )
     fields = ConfigFields(config.path, value, prefix=f"{name}.")
     kind_name = "rope_type" if "rope_type" in value or "type" not in value else "type"
     kind = fields.one_of(kind_name, ROPE_TYPES, "default")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from server.errors import InvalidRequest
@@ -18,13 +19,15 @@ from server.text_domain import Finished, GenerateRequest, Usage
 from server.text_generator import TextCodec, TextGenerator
 
 LONG_CHARS = 1024  # prompts longer than this become tokens on another thread
+# One after the other: encoding takes some hundred bytes a character, which the C library keeps.
+_ENCODING = ThreadPoolExecutor(1, thread_name_prefix="encode-prompts")
 
 
 async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ...]], TextCodec]:
     """The tokens of a job's prompts, and the codec that made them; long prompts are encoded on another thread.
 
     Raises:
-        InvalidRequest: the template refuses the conversation, or shows no tools where there are some, or the prompt is of
+        InvalidRequest: the prompt is too long to fit whatever its tokens are, the template refuses the conversation, or shows no tools where there are some, or the prompt is of
             tokens that nobody here knows.
     """
     if isinstance(job.prompt, TextPrompts) and not generator.info().counts_tokens:
@@ -32,7 +35,9 @@ async def tokens(job: Job, generator: TextGenerator) -> tuple[list[tuple[int, ..
     while True:
         codec = generator.codec
         if job.prompt.chars > LONG_CHARS:
-            prompts = await asyncio.to_thread(job.prompt.encode, codec)
+            if generator.info().counts_tokens:
+                job.prompt.check_length(codec.longest_token_bytes, generator.info().max_context)
+            prompts = await asyncio.get_running_loop().run_in_executor(_ENCODING, job.prompt.encode, codec)
         else:
             prompts = job.prompt.encode(codec)
         if generator.codec is codec:  # else another version has come meanwhile, maybe with other tokens

@@ -36,6 +36,14 @@ class ChatPrompt:
     chars: int
     field: ClassVar[str] = "messages"
 
+    def check_length(self, token_bytes: int, context: int) -> None:
+        """Refuse what cannot fit into ``context`` tokens of at most ``token_bytes`` each, before it is encoded.
+
+        Raises:
+            InvalidRequest: it is longer; says both numbers.
+        """
+        _check_chars("messages", self.chars, token_bytes, context)
+
     def encode(self, codec: TextCodec) -> list[tuple[int, ...]]:
         """Its tokens."""
         return [tuple(codec.encode_chat(self.messages, tools=self.tools))]
@@ -53,6 +61,12 @@ class TextPrompts:
     prompts: tuple[str | tuple[int, ...], ...]
     chars: int
     field: ClassVar[str] = "prompt"
+
+    def check_length(self, token_bytes: int, context: int) -> None:
+        """Refuse what cannot fit, as ``ChatPrompt.check_length`` does; each prompt has the context to itself."""
+        for prompt in self.prompts:
+            if isinstance(prompt, str):
+                _check_chars("prompt", len(prompt), token_bytes, context)
 
     def encode(self, codec: TextCodec) -> list[tuple[int, ...]]:
         """Their tokens."""
@@ -157,6 +171,17 @@ def text_prompts(given: str | list[Any]) -> TextPrompts:
     if not prompts or not all(prompts):
         raise InvalidRequest("prompt is empty; send some text", field="prompt", limit=">= 1 token")
     return TextPrompts(tuple(prompts), sum(map(len, prompts)))
+
+
+def _check_chars(field: str, chars: int, token_bytes: int, context: int) -> None:
+    most = token_bytes * context  # a character is a byte or more
+    if chars > most:
+        raise InvalidRequest(
+            f"{field} has {chars} characters, which is more than {context} tokens whatever they are (the longest is "
+            f"{token_bytes} bytes); the model's context is {context} with the answer in it; send at most {most} characters",
+            field=field,
+            limit=f"{most} characters",
+        )
 
 
 def _content(at: int, message: MessageIn) -> str | None:

@@ -25,15 +25,17 @@ from server.pipelines.product_copy.claims_terms import form_findings, term_findi
 from server.pipelines.product_copy.findings import Finding
 from server.pipelines.product_copy.folding import CJK, HAS_CJK, Folded, fold, folded, stem
 from server.pipelines.product_copy.forbidden import forbidden_findings
-from server.pipelines.product_copy.instructions import CONTACT, MARKUP, instruction_at
-from server.pipelines.product_copy.quantities import quantities
+from server.pipelines.product_copy.instructions import CONTACT, LIKE_CONTACT, MARKUP, instruction_at
+from server.pipelines.product_copy.labels import label_findings
+from server.pipelines.product_copy.product_nouns import product_findings
+from server.pipelines.product_copy.quantities import quantities, units
 from server.pipelines.product_copy.record import WORD, RecordFacts, read_record
 from server.pipelines.product_copy.repair import without_refused
 from server.pipelines.product_copy.style_check import mended, style_findings
 from server.pipelines.product_copy.style_rules import StyleRules
 from server.pipelines.product_copy.trim import shortened
 
-CHECKER_VERSION = 1  # raise it with whatever changes a verdict
+CHECKER_VERSION = 2  # raise it with whatever changes a verdict
 _MOST_CACHED = 64
 _CJK_RUN = re.compile(f"[{CJK}]+")
 
@@ -181,6 +183,7 @@ class RecordChecker:
         said = whole.text
         yield from forbidden_findings(said)
         yield from self._out_of_place(said)
+        yield from self._like_addresses(text, whole)
         yield from style_findings(text, whole, self.facts, self._style)
         numbers = list(number_findings(said, quantities(said), self.facts))
         terms = list(term_findings(said, self.facts))
@@ -198,6 +201,8 @@ class RecordChecker:
         )  # fmt: skip
         taken = [(one.start, one.end) for one in (*numbers, *terms)]
         yield from form_findings(said, self.facts, taken)
+        yield from product_findings(said, self.facts)
+        yield from label_findings(said, self.facts)
         chinese = self._chinese and HAS_CJK.search(said) is not None
         yield from name_findings(
             text, whole, self.facts, taken, titled=part != "description", chinese=chinese
@@ -207,6 +212,18 @@ class RecordChecker:
         if not self._audience:
             return []
         return [found.span() for found in re.finditer(re.escape(self._audience), said)]
+
+    def _like_addresses(self, text: str, whole: Folded) -> Iterator[Finding]:
+        own = [place.folded.text for place in self.facts.places if place.name in ("title", "brand")]
+        for found in LIKE_CONTACT.finditer(whole.text):
+            start, end = whole.span(*found.span())
+            before, dot, after = text[start:end].partition(".")
+            joined = bool(dot) and (
+                after[:1].isupper() or after.casefold() in units()[1]
+            )  # "ink.Refillable", "fl.oz"
+            numbered = bool(dot) and before.isdigit()
+            if not (joined or numbered or any(found.group() in said for said in own)):
+                yield Finding(ClaimKind.BANNED, *found.span(), None, "an address has no place in copy")
 
     def _out_of_place(self, said: str) -> Iterator[Finding]:
         for pattern, reason in (

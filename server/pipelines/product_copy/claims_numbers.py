@@ -118,7 +118,7 @@ def _amount(price: float | None) -> Fraction | None:
 
 
 def _borne_out(text: str, quantity: Quantity, facts: RecordFacts) -> tuple[Evidence | None, str]:
-    equal = [number for number in facts.numbers if _equal(quantity, number.quantity)]
+    equal = [number for number in facts.numbers if agree(quantity, number.quantity)]
     if quantity.more:
         equal = [number for number in equal if number.quantity.more]
     if not equal:
@@ -148,7 +148,8 @@ def _borne_out(text: str, quantity: Quantity, facts: RecordFacts) -> tuple[Evide
     return None, f"the record says {equal[0].evidence.quote}, but not of {nouns or 'this'}"
 
 
-def _equal(here: Quantity, there: Quantity) -> bool:
+def agree(here: Quantity, there: Quantity) -> bool:
+    """Whether two quantities are the same in one of their readings; money is equal to nothing."""
     if there.currency:
         return False
     return any(

@@ -55,6 +55,12 @@ _CN_FORM = re.compile(
 _CN_FREE = re.compile(
     r"设计|风格|日常|家庭|各种|多种|多数|你|您|需要|生活|使用|这款|场景|送礼|人群|不同|一切|打造|大家|办公|家居|想要"
 )
+# Amounts in words that ``quantities`` does not read.
+_UNCOUNTED = re.compile(
+    r"(?<![a-z])(?:an?|one|two|half an?) (?:decade|century|dozen|litre|liter|pint|metre|meter|foot(?= (?:long|wide|tall|high|deep|of))|"
+    r"kilo|kilogram|pound|gallon)s?(?![a-z])|(?<![a-z])(?:decades|centuries|overnight)(?![a-z])"
+    r"|(?:[一二两三四五六七八九几]折|百年|千年|过万|上万|数万|上千|百余|两(?:年|月|周|天|米|升|斤|公斤|只|个|支|件|片|包|盒|瓶|套|倍)|双(?:倍|份)|一(?:年|升|斤|打))"
+)
 
 
 def term_findings(text: str, facts: RecordFacts) -> Iterator[Finding]:
@@ -106,6 +112,11 @@ def form_findings(text: str, facts: RecordFacts, taken: list[tuple[int, int]]) -
         if _free(found.span(), taken):
             evidence = facts.literal(found.group()[:2]) or facts.literal(found.group())
             yield Finding(ClaimKind.FEATURE, *found.span(), evidence, "it is not in the record")
+    for found in _UNCOUNTED.finditer(text):
+        if _free(found.span(), taken):
+            yield Finding(
+                ClaimKind.NUMBER, *found.span(), facts.literal(found.group()), "it is not in the record"
+            )
     for found in _CN_HAS.finditer(text):
         yield from _chinese_had(found, facts, taken)
 

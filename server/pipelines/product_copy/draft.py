@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.copy_domain import Claim, CopyRequest, CopySource, CopyText, CopyVariant, Effort, count_words
+from server.copy_domain import (
+    Claim,
+    ClaimKind,
+    CopyRequest,
+    CopySource,
+    CopyText,
+    CopyVariant,
+    Effort,
+    count_words,
+)
 from server.pipelines.product_copy.folding import visible
 from server.pipelines.product_copy.ports import RecordCheck
 from server.pipelines.product_copy.readable import Readable
@@ -43,6 +52,21 @@ class Judged:
         """What has no source."""
         return tuple(claim for claim in self.claims if claim.source is None)
 
+    def reasons(self, name: str) -> tuple[Claim, ...]:
+        """Why it was not released as this part: its refused claims, or, where there are none, all of it as unreadable."""
+        if not self.flaw or self.refused:
+            return self.refused
+        whole = Claim(
+            kind=ClaimKind.BANNED,
+            text=self.text,
+            part=name,
+            start=0,
+            end=len(self.text),
+            source=None,
+            quote=f"it cannot be read: {self.flaw}",
+        )
+        return (whole,)
+
     @property
     def good(self) -> bool:
         """Whether it may be released."""
@@ -55,6 +79,7 @@ class Draft:
     Attributes:
         texts: released parts by name; bullets as ``bullets[0]`` and so on.
         effort: the greatest that any part took.
+        told: somebody has read a part, and none can be taken back.
     """
 
     def __init__(self, request: CopyRequest, check: RecordCheck) -> None:
@@ -62,6 +87,7 @@ class Draft:
         self.check = check
         self.texts: dict[str, str] = {}
         self.effort = Effort.FIRST_TRY
+        self.told = False
         self._claims: list[Claim] = []
         self._refused: dict[tuple[str, str], Claim] = {}
         self._bullets = 0
@@ -132,6 +158,12 @@ class Draft:
             self._bullets += 1
         self.took(effort)
         self._templated |= effort is Effort.TEMPLATE
+
+    def withdraw(self) -> None:
+        """Take back all that stands, before any of it was told."""
+        self.texts.clear()
+        self._claims.clear()
+        self._bullets = 0
 
     def took(self, effort: Effort) -> None:
         """Remember what it took."""

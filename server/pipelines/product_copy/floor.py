@@ -18,10 +18,12 @@ _TRIES = 3  # other variants of the template, when one does not fit
 
 
 def complete(draft: Draft, templates: CopyTemplates, variant: int) -> None:
-    """Put into a draft what it misses; afterwards it is whole.
+    """Put into a draft what it misses; afterwards it is whole. Without its description, nothing of the model's stays but what was told.
 
     Bullets are taken where the description is: beside a model's text they would repeat it.
     """
+    if "description" not in draft.texts and not draft.told:
+        draft.withdraw()
     names = draft.missing()
     if not names:
         return

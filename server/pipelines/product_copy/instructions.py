@@ -27,6 +27,10 @@ CONTACT = re.compile(
     r"|微信号?\s?[:：]?\s?[a-z]\w{4,}|加(?:微信|vx|qq)|qq\s?[:：]?\s?\d{5,}|扫码|二维码加"
     r"|\bwhatsapp\b|\btelegram\b|\b(?:dm|call|text|e-?mail|contact) (?:us|me) (?:at|on|now)\b|\b(?:promo|coupon|discount|use) code\b|优惠码|\bpasscode\b"
 )
+# What may be an address: it stands only if the record's own title or brand has it.
+LIKE_CONTACT = re.compile(
+    r"(?<![\w.@/-])[a-z0-9-]{3,60}\.(?!jpe?g\b)[a-z]{2,24}(?!\w|\.\w)(?:/\S*)?|(?<![\d.,])(?:\+\d|0\d|[48]00[ -]\d)[\d ()-]{5,16}\d(?!\d|\.\d)"
+)
 MARKUP = re.compile(
     r"</?[a-z!][^<>\n]{0,200}>|<\||\|>|\[/?inst\]|\]\(|`{3}|\{\{|\}\}|\$\{|<!--|-->|&(?:lt|gt|amp|quot|nbsp|#\d+);|\\u[0-9a-f]{4}|\\n"
 )

@@ -121,6 +121,12 @@ def lexicons() -> tuple[Lexicon, ...]:
 
 
 @cache
+def product_lexicon() -> Lexicon:
+    """What things are called; apart from the others, because a name is full of it."""
+    return _load(ClaimKind.PRODUCT, "products.txt")
+
+
+@cache
 def lexicon_of(kind: ClaimKind) -> Lexicon:
     """The list of one kind."""
     return next(lexicon for lexicon in lexicons() if lexicon.kind is kind)

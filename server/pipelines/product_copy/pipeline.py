@@ -94,6 +94,7 @@ class CopyPipeline:
         priority: int = 0,
         tenant: str = "",
         patient: bool = False,
+        read_early: Callable[[], bool] = lambda: False,
     ) -> CopyAnswer:
         """Write what is asked for.
 
@@ -104,11 +105,12 @@ class CopyPipeline:
             priority: of the engine's work; 0 is served first.
             tenant: whose work it is.
             patient: raise what will pass, instead of answering from the floor.
+            read_early: whether somebody reads parts as they come; else the headline waits for the description.
 
         Raises:
             ServeError: only when ``patient``: ``Overloaded``, ``NotReady``, ``DeadlineExceeded`` or an engine's fault.
         """
-        job = _Job(self, request, emit, deadline_at_s, priority, tenant, patient)
+        job = _Job(self, request, emit, deadline_at_s, priority, tenant, patient, read_early)
         return await job.run()
 
     @property
@@ -135,6 +137,7 @@ class _Job:
         priority: int,
         tenant: str,
         patient: bool,
+        read_early: Callable[[], bool],
     ) -> None:
         self._pipeline = pipeline
         self._request = request
@@ -143,6 +146,7 @@ class _Job:
         self._priority = priority
         self._tenant = tenant
         self._patient = patient
+        self._read_early = read_early
         self._spent = Spent()
         self._reasons: list[str | None] = []
         self._began_s = pipeline._clock()
@@ -229,6 +233,7 @@ class _Job:
             examiner=self,
             emit=self._emit,
             time_left_s=self._time_left_s,
+            read_early=self._read_early,
         )
         left_s = self._time_left_s()
         try:
@@ -257,7 +262,7 @@ class _Job:
             raise error from cause
 
     async def _complete(self, index: int, draft: Draft) -> CopyVariant:
-        before = set(draft.texts)
+        before = set(draft.texts) if draft.told or "description" in draft.texts else set()
         if draft.missing():
             began_s = self._pipeline._clock()
             await self._timed(complete, draft, self._pipeline.templates, index)

@@ -153,6 +153,12 @@ def aspect_of_name(name: str, dimensions: set[str]) -> str:
     return ""
 
 
+def aspect_dimensions(name: str) -> frozenset[str]:
+    """What something of this folded name may be measured in; empty where it is no measure."""
+    named = [aspect.dimensions for aspect in _aspects() if _spelled(aspect.before).fullmatch(name)]
+    return frozenset().union(*named)
+
+
 def _aspect_at(folded: str, quantity: Quantity) -> str:
     dimensions = {reading.dimension for reading in quantity.readings}
     aspects = [aspect for aspect in _aspects() if aspect.dimensions & dimensions]

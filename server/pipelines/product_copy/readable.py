@@ -11,16 +11,20 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from functools import cache
 
 from server.copy_domain import ProductRecord
 from server.pipelines.product_copy.folding import CJK, HAS_CJK, fold, stem
+from server.pipelines.product_copy.lexicon import is_common
 from server.pipelines.product_copy.prompt import value_text
+from server.pipelines.product_copy.quantities import units
 
 MOST_IN_A_ROW = 2  # of one word
 LEAST_DISTINCT = 0.6  # share of different three-word runs, in texts of some length
 _LONG_WORDS = 12
 _WORD = re.compile(rf"[a-z0-9]+(?:['.-][a-z0-9]+)*|[{CJK}]")
 _RUN = re.compile(r"(?=\S*[^\W\d_])(\S{2,12}?)\1{3,}")  # "ritingritingritingriting"; 10000000 is a number
+_SMALL_WORD = re.compile(r"(?<![\w'.@&/-])[a-z][a-z']*[a-z](?![\w@&/])")
 _JOINED = re.compile(r"[a-z]{2}[.!?][A-Z][a-z]")
 _SENTENCE = re.compile(r"[.!?。！？\n]+")
 _CJK_RUN = re.compile(f"[{CJK}]{{2,}}")
@@ -36,6 +40,7 @@ class Readable:
             fields += [name.replace("_", " "), value_text(value)]
         self._record = "\n".join(fields)[:_MOST_RECORD_CHARS]
         self._words: frozenset[str] | None = None
+        self._spelled: frozenset[str] | None = None
 
     def flaw(self, part: str, text: str) -> str:
         """Why a text cannot be read, or an empty string."""
@@ -58,6 +63,9 @@ class Readable:
         runs = list(zip(words, words[1:], words[2:], strict=False))
         if len(words) >= _LONG_WORDS and len(set(runs)) < LEAST_DISTINCT * len(runs):
             return "it says the same again and again"
+        strange = self._strange(text)
+        if len(strange) > (1 if part == "description" else 0):
+            return f"{strange[0]!r} is no word of the record or of the language"
         if not self._anchored(text, short=part.startswith("bullets")):
             return "it has no word in common with the record"
         return ""
@@ -70,6 +78,24 @@ class Readable:
         if short and any(char in self._record for char in HAS_CJK.findall(text)):  # 选用铝 for 材质：铝
             return True
         return not self._tokens(text).isdisjoint(self._known())
+
+    def _strange(self, text: str) -> list[str]:
+        """Words in small letters that neither the record nor the list of words has; capitals are names, judged elsewhere."""
+        if self._spelled is None:
+            self._spelled = frozenset(re.findall(r"[a-z']+", fold(self._record)))
+        found = []
+        for word in _SMALL_WORD.findall(text):
+            base = word.removesuffix("'s")
+            if word not in self._spelled and not any(
+                (len(piece) > 2 and is_common(piece))
+                or piece in _SHORT
+                or piece in self._spelled
+                or piece in _units()
+                or stem(piece) in self._known()
+                for piece in (word, base)
+            ):
+                found.append(word)
+        return found
 
     def _known(self) -> frozenset[str]:
         if self._words is None:
@@ -89,6 +115,15 @@ class Readable:
         return frozenset(tokens)
 
 
+@cache
+def _units() -> frozenset[str]:
+    return frozenset(units()[1])
+
+
+_SHORT = frozenset(
+    ["am", "an", "as", "at", "be", "by", "do", "eg", "go", "he", "hi", "id", "if", "in", "is", "it", "me", "my", "no", "of", "oh", "ok",
+     "on", "or", "ox", "pc", "so", "to", "tv", "up", "us", "vs", "we", "ah", "ex", "it's", "i'm", "pm", "re", "de", "ad"]
+)  # fmt: skip
 _EMPTY = frozenset(
     ["the", "and", "for", "with", "this", "that", "from", "our", "your", "you", "its", "are", "has", "have", "all", "any", "can", "see",
      "take", "look", "below", "details", "shop", "available", "here", "more", "need", "choose", "help", "will"]

@@ -16,7 +16,7 @@ from functools import lru_cache
 from server.copy_domain import ClaimKind, ProductRecord
 from server.pipelines.product_copy.folding import CJK, Folded, folded, stem, visible
 from server.pipelines.product_copy.instructions import CONTACT, believable
-from server.pipelines.product_copy.lexicon import lexicons
+from server.pipelines.product_copy.lexicon import lexicons, product_lexicon
 from server.pipelines.product_copy.prompt import value_text
 from server.pipelines.product_copy.quantities import (
     BARE,
@@ -98,6 +98,7 @@ class RecordFacts:
         product: the record.
         places: its fields, most telling first, as far as they are believed.
         numbers: all of its numbers.
+        products: what it calls the thing, and what is broader, by canonical name.
         terms: listed words by kind, canonical name and polarity.
         words: stems of its words; ``grams`` are the pairs of its Chinese characters.
         brand_words: stems of the brand's words.
@@ -110,6 +111,7 @@ class RecordFacts:
     terms: dict[tuple[ClaimKind, str, str], Evidence] = field(default_factory=dict)
     words: dict[str, Evidence] = field(default_factory=dict)
     grams: set[str] = field(default_factory=set)
+    products: dict[str, Evidence] = field(default_factory=dict)
     brand_words: frozenset[str] = frozenset()
     foul: frozenset[str] = frozenset()
 
@@ -202,6 +204,9 @@ def _read_place(facts: RecordFacts, place: Place) -> None:
             chain = (term.canonical,) if sign else lexicon.broader_than(term.canonical)
             for canonical in chain:
                 facts.terms.setdefault((term.kind, canonical, sign), evidence)
+    for product in product_lexicon().find(text):
+        for canonical in product_lexicon().broader_than(product.canonical):
+            facts.products.setdefault(canonical, place.evidence(product.start, product.end))
     for found in WORD.finditer(text):
         evidence = place.evidence(*found.span())
         for word in _forms(found.group()):

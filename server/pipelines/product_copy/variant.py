@@ -3,7 +3,9 @@
 Parts are settled in reading order, because what is written again goes on from what stands. Meanwhile the first text is
 written on: its pieces wait in its stream. How often a variant may be written again is bounded in all, so that a model that
 says nothing true costs no more than a few short texts. When its headline or its description cannot be had, the template writes
-all that does not stand yet: beside a template's text, the bullets of such a model would be no better than its text was.
+all that does not stand yet, and with the description the headline as well: beside a template's text, what such a model wrote
+would be no better than its text was. So a headline is told only when the description stands, but to a
+stream, which is promised it at once: there it stays.
 
 Units: seconds on the monotonic clock.
 """
@@ -90,6 +92,7 @@ class VariantWriter:
         examiner: Examiner,
         emit: Emit,
         time_left_s: Callable[[], float],
+        read_early: Callable[[], bool],
     ) -> None:
         """Bind.
 
@@ -103,6 +106,7 @@ class VariantWriter:
             examiner: who looks at texts.
             emit: told of each part that was released.
             time_left_s: until it must be whole.
+            read_early: whether somebody reads parts as they come.
         """
         self._index = index
         self._draft = draft
@@ -114,7 +118,9 @@ class VariantWriter:
         self._examiner = examiner
         self._emit = emit
         self._time_left_s = time_left_s
+        self._read_early = read_early
         self._had_s = time_left_s()
+        self._held: list[PartReleased] = []
 
     async def write(self) -> None:
         """Fill the draft as far as the model's text may be released; the rest stays missing.
@@ -162,11 +168,11 @@ class VariantWriter:
             self._left -= 1
             judged = await examiner.judge(draft, name, await self._again(name, attempt))
             if judged.good:
-                draft.refuse(claim for other in tried for claim in other.refused)
+                draft.refuse(claim for other in tried for claim in other.reasons(name))
                 self._release(name, judged, Effort.REGENERATED)
                 return
             tried.append(judged)
-        draft.refuse(claim for other in tried for claim in other.refused)
+        draft.refuse(claim for other in tried for claim in other.reasons(name))
         left = [await examiner.cut(draft, name, judged) for judged in tried]
         best = max(left, key=lambda judged: len(judged.text), default=None)
         if best is not None and best.good:
@@ -196,4 +202,10 @@ class VariantWriter:
 
     def _release(self, name: str, judged: Judged, effort: Effort) -> None:
         self._draft.release(name, judged, effort)
-        self._emit(PartReleased(self._index, name, judged.text, judged.claims))
+        self._held.append(PartReleased(self._index, name, judged.text, judged.claims))
+        if self._read_early():
+            self._draft.told = True
+        if self._draft.told or "description" in self._draft.texts:
+            for part in self._held:
+                self._emit(part)
+            self._held.clear()
