@@ -289,7 +289,7 @@ class Application:
         )
 
     def _load_routes(self) -> Asgi:
-        from server.http_api.routes import build
+        from server.http_api.routes import build, limits_told
 
         settings = self.settings
         if settings.copy and self.copy is None:
@@ -301,19 +301,11 @@ class Application:
             self.knowledge = open_knowledge(settings, encoder, self.telemetry, self._access, self._keys)
         if settings.support and self.support is None:
             self._open_support()
-        limits = {
-            "max_history_ids": settings.max_history,
-            "max_candidates": settings.max_candidates,
-            "max_exclude": settings.max_exclude,
-            "max_batch_requests": settings.max_batch_requests,
-            "max_body_bytes": settings.max_body_bytes,
-            "max_deadline_ms": int(settings.max_deadline_ms),
-        }
         sides = [side for side in (self.copy, self.support, self.knowledge) if side is not None]
         return build(
             self.service,
             self._endpoints,
-            limits=limits,
+            limits=limits_told(settings),
             max_body_bytes=settings.max_body_bytes,
             version=server_version(),
             keys_required=self._keys.required,

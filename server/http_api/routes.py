@@ -24,6 +24,7 @@ from server.http_api.schemas import encode
 from server.http_api.status import STATUS
 from server.request_ids import chosen_request_id
 from server.service import Service
+from server.settings import Settings
 from server.text_domain import TEXT_TASK
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ class Paths(Protocol):
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, by ASGI."""
         ...
+
+
+def limits_told(settings: Settings) -> dict[str, int]:
+    """What the list of models says that a recommendation may ask of this server."""
+    return {
+        "max_history_ids": settings.max_history,
+        "max_candidates": settings.max_candidates,
+        "max_exclude": settings.max_exclude,
+        "max_batch_requests": settings.max_batch_requests,
+        "max_body_bytes": settings.max_body_bytes,
+        "max_deadline_ms": int(settings.max_deadline_ms),
+    }
 
 
 def build(
