@@ -66,7 +66,8 @@ def files_of(folder: Path) -> list[Path]:
             for name in names
             if not name.startswith(".") and Path(name).suffix.lower() in FORMATS
         ]
-    return sorted(found)
+    inside = folder.resolve()  # a link that leaves the folder would publish what nobody meant to
+    return sorted(path for path in found if path.resolve().is_relative_to(inside))
 
 
 async def sync(

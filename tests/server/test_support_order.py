@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from server.copy_domain import Language
 from server.pipelines.customer_service.order_answers import Topic, order_answer, topic_of
 from server.pipelines.customer_service.order_words import REFUND_STATUSES, SAID, STATUSES
-from server.support_domain import Order, OrderItem
+from server.pipelines.customer_service.pipeline import _names_another
+from server.support_domain import Entity, EntityKind, Order, OrderItem
 from tests.server.support_world import ORDER
 
 ASKED = {
@@ -153,3 +154,18 @@ def test_every_meaning_has_its_sentence() -> None:
         assert {f"status_{meaning}" for meaning in STATUSES.values()} <= set(said)
         assert {f"refund_status_{meaning}" for meaning in REFUND_STATUSES.values()} <= set(said)
     assert SAID[Language.EN].keys() == SAID[Language.ZH].keys()
+
+
+@pytest.mark.parametrize(
+    ("named", "another"),
+    [(("A-1001",), False), (("B-2002",), True), (("A-1001", "B-2002"), True), ((), False)],
+)
+def test_an_order_that_was_not_passed_in_is_noticed_also_beside_the_one_that_was(
+    named: tuple[str, ...], another: bool
+) -> None:
+    """Whoever asks about two orders is not told of one as if it were both."""
+    entities = tuple(
+        Entity(kind=EntityKind.ORDER_NUMBER, text=one, start=0, end=len(one), value=one) for one in named
+    )
+
+    assert _names_another(Order(order_id="A-1001"), entities) is another

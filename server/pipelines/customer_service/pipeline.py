@@ -263,12 +263,12 @@ class SupportPipeline:
 
 
 def _names_another(order: Order, entities: tuple[Entity, ...]) -> bool:
-    """Whether the question names an order, and it is not the one that was passed in."""
+    """Whether the question names an order that is not the one that was passed in, alone or beside that one."""
     named = {
         _plain(entity.value or entity.text) for entity in entities if entity.kind is EntityKind.ORDER_NUMBER
     }
     own = _plain(order.order_id)
-    return bool(named) and bool(own) and not any(name in own or own in name for name in named)
+    return bool(named) and bool(own) and not all(name in own or own in name for name in named)
 
 
 def _plain(number: str) -> str:

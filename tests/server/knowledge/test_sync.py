@@ -20,6 +20,7 @@ from server.keys import Keys
 from server.knowledge.__main__ import KEY, main
 from server.knowledge.reader import SqliteReader
 from server.knowledge.store import KnowledgeStore
+from server.knowledge.sync import files_of
 from server.logs import AccessLog
 
 
@@ -167,3 +168,15 @@ def test_a_server_that_is_not_there_is_said(folder: Path, capsys: pytest.Capture
     assert "cannot be reached" in capsys.readouterr().err
     assert main(["sync", str(folder / "none"), "--url", "http://127.0.0.1:1"]) == 2
     assert main(["check", "--url", "http://127.0.0.1:1"]) == 2
+
+
+def test_a_link_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
+    """What lies elsewhere is nobody's page, however it is linked; a link inside the folder is one."""
+    pages, elsewhere = tmp_path / "pages", tmp_path / "private.txt"
+    pages.mkdir()
+    elsewhere.write_text("not for shoppers", encoding="utf-8")
+    (pages / "page.md").write_text("# Page\n\nText.", encoding="utf-8")
+    (pages / "out.txt").symlink_to(elsewhere)
+    (pages / "again.md").symlink_to(pages / "page.md")
+
+    assert [path.name for path in files_of(pages)] == ["again.md", "page.md"]
