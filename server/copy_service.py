@@ -21,7 +21,7 @@ from server.copy_cache import Cached, CopyCache, content_key
 from server.copy_domain import CopyAnswer, CopyRequest, CopySource
 from server.copy_limits import CopyRequestLimits, check_copy_request
 from server.copy_telemetry import COLLAPSED, FORCED, HIT, MISS, CopyRecorder
-from server.errors import EngineFault, NotReady, ServeError
+from server.errors import NotReady, ServeError, shown_as
 from server.pipelines.product_copy.events import CopyEvent, events_of
 from server.pipelines.product_copy.pipeline import CopyPipeline
 from server.service import NO_TIER, Ticket
@@ -304,11 +304,7 @@ class CopyService:
 
     def as_serve_error(self, error: BaseException) -> ServeError:
         """An error that may be shown: ours as it is, any other as an internal one whose text stays in the log."""
-        if isinstance(error, ServeError):
-            return error
-        fault = EngineFault("the server failed on this request; its log says more under the request id")
-        fault.__cause__ = error
-        return fault
+        return shown_as(error)
 
     def in_flight(self) -> int:
         """Live requests on their way, for what yields to them."""

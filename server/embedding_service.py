@@ -17,7 +17,7 @@ import numpy as np
 
 from server.domain import ModelInfo
 from server.encoder_domain import ENCODER_TASK, Encoded, EncodeRequest
-from server.errors import EngineFault, InvalidRequest, NotFound, ServeError
+from server.errors import EngineFault, InvalidRequest, NotFound, ServeError, shown_as
 from server.sentence_encoder import SentenceEncoder
 from server.service import NO_TIER, Ticket
 from server.telemetry_interface import NullTelemetry
@@ -145,11 +145,7 @@ class EmbeddingService:
 
     def as_serve_error(self, error: BaseException) -> ServeError:
         """An error that may be shown: ours as it is, any other as an internal one whose text stays in the log."""
-        if isinstance(error, ServeError):
-            return error
-        fault = EngineFault("the server failed on this request; its log says more under the request id")
-        fault.__cause__ = error
-        return fault
+        return shown_as(error)
 
     def models(self) -> Sequence[ModelInfo]:
         """The encoder, as ``GET /v1/models`` lists it; before it is loaded, its name."""

@@ -180,6 +180,15 @@ class EngineFault(ServeError):
     code = Code.INTERNAL
 
 
+def shown_as(error: BaseException) -> ServeError:
+    """An error that may be shown: ours as it is, any other as an internal one whose text stays in the chain."""
+    if isinstance(error, ServeError):
+        return error
+    fault = EngineFault("the server failed on this request; its log says more under the request id")
+    fault.__cause__ = error
+    return fault
+
+
 def retry_after_ms(error: ServeError) -> int | None:
     """When to try again, in whole milliseconds: the one rule for whatever either wire says of it.
 

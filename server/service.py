@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.batching.waiting import OVERDUE
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
-from server.errors import DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded, ServeError
+from server.errors import (
+    DeadlineExceeded,
+    EngineFault,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    ServeError,
+    shown_as,
+)
 from server.recommender import Outcome, Recommender, StageTimings
 from server.request_limits import RequestLimits, check_request
 from server.telemetry_interface import OK, NullTelemetry
@@ -286,11 +294,7 @@ class Service:
 
     def as_serve_error(self, error: BaseException) -> ServeError:
         """An error that may be shown: ours as it is, any other as an internal one whose text stays in the log."""
-        if isinstance(error, ServeError):
-            return error
-        fault = EngineFault("the server failed on this request; its log says more under the request id")
-        fault.__cause__ = error
-        return fault
+        return shown_as(error)
 
     def models(self) -> Sequence[ModelInfo]:
         """All that is served; a recommender without a name is none."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from server.errors import EngineFault, NotReady, ServeError
+from server.errors import NotReady, ServeError, shown_as
 from server.pipelines.customer_service.events import SupportEvent
 from server.pipelines.customer_service.pipeline import SupportPipeline
 from server.service import NO_TIER, Ticket
@@ -172,11 +172,7 @@ class SupportService:
 
     def as_serve_error(self, error: BaseException) -> ServeError:
         """An error that may be shown: ours as it is, any other as an internal one whose text stays here."""
-        if isinstance(error, ServeError):
-            return error
-        fault = EngineFault("the server failed on this request; its log says more under the request id")
-        fault.__cause__ = error
-        return fault
+        return shown_as(error)
 
     def in_flight(self) -> int:
         """Questions on their way, for what yields to them."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from server.domain import ModelInfo
-from server.errors import DeadlineExceeded, EngineFault, NotFound, NotReady, ServeError
+from server.errors import DeadlineExceeded, NotFound, NotReady, ServeError, shown_as
 from server.service import NO_TIER, Ticket
 from server.telemetry_interface import NullTelemetry
 from server.text_domain import TEXT_TASK, Failed, Finished, GenerateRequest, TextEvent, TextModelInfo, Usage
@@ -206,11 +206,7 @@ class TextService:
 
     def as_serve_error(self, error: BaseException) -> ServeError:
         """An error that may be shown: ours as it is, any other as an internal one whose text stays in the log."""
-        if isinstance(error, ServeError):
-            return error
-        fault = EngineFault("the server failed on this request; its log says more under the request id")
-        fault.__cause__ = error
-        return fault
+        return shown_as(error)
 
     def models(self) -> Sequence[ModelInfo]:
         """All text models, as ``GET /v1/models`` lists them."""
