@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from build_engines.errors import GateRefused
 from build_engines.load import LoadPart, sources
 from build_engines.load import run as run_load
 from build_engines.recipe import Recipe
@@ -25,7 +24,7 @@ from build_engines.records import (
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_parts import TrainStagePart, VerifyPart
 from build_engines.states import Compiled, Exported, Loaded, Published, Quantized, Start, Trained, Verified
-from build_engines.steps import Looker, Redo, say_published
+from build_engines.steps import Looker, Redo, run_to_published
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
@@ -154,23 +153,18 @@ def build(recipe: Recipe, workspace: Workspace, releases: Releases, redo: Redo |
         GateRefused: the candidate does not hold, and the recipe does not say to publish the parent instead.
         BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
     """
-    redo = redo or Redo()
-    try:
-        verified = verified_by(recipe, workspace, redo)
-    except GateRefused as refused:
-        if recipe.gate.on_refused != "publish_parent" or recipe.quantize.precision == "fp32":
-            raise
-        workspace.progress.say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
-        recipe = recipe.parent()
-        verified = verified_by(recipe, workspace, Redo())
     from build_engines.publish import publish
 
-    workspace.progress.say("publish ...")
-    again = redo.covers("publish")
-    with workspace.scratch("publish") as scratch:
-        published = publish(verified, recipe, releases, scratch, again=again)
-    say_published(published, workspace.progress)
-    return published
+    return run_to_published(
+        recipe,
+        workspace,
+        redo or Redo(),
+        parent_instead=recipe.gate.on_refused == "publish_parent" and recipe.quantize.precision != "fp32",
+        verified_by=verified_by,
+        publish=lambda verified, built, scratch, again: publish(
+            verified, built, releases, scratch, again=again
+        ),
+    )
 
 
 def verified_by(recipe: Recipe, workspace: Workspace, redo: Redo) -> Verified:

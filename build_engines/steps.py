@@ -1,18 +1,22 @@
-"""What both lines do with their stages: which to run again, what is here already, and what to say at the end."""
+"""What all lines do with their stages: which to run again, what is here already, and what to say at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
-from build_engines.errors import BuildError
+from build_engines.errors import BuildError, GateRefused
 from build_engines.progress import Progress
 from build_engines.stage import In, Out, Part, Record, Stage
 from build_engines.stage_names import STAGES
 from build_engines.workspace import Workspace
 from server.artifacts.repository import OpenedVersion
+
+Verified = TypeVar("Verified")
+AnyRecipeT = TypeVar("AnyRecipeT", bound="AnyRecipe")
+PublishedT = TypeVar("PublishedT", bound="PublishedState")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class Looker:
 
 
 class PublishedState(Protocol):
-    """How either line ends."""
+    """How each line ends."""
 
     @property
     def opened(self) -> OpenedVersion:
@@ -80,6 +84,52 @@ class PublishedState(Protocol):
     def current(self) -> bool:
         """Whether it serves."""
         ...
+
+
+class AnyRecipe(Protocol):
+    """What every recipe has."""
+
+    def parent(self) -> Self:
+        """The same recipe without compression."""
+        ...
+
+
+def run_to_published(
+    recipe: AnyRecipeT,
+    workspace: Workspace,
+    redo: Redo,
+    *,
+    parent_instead: bool,
+    verified_by: Callable[[AnyRecipeT, Workspace, Redo], Verified],
+    publish: Callable[[Verified, AnyRecipeT, Path, bool], PublishedT],
+) -> PublishedT:
+    """Run a line to its end: the candidate, or the parent where the gate refuses it and the recipe says so.
+
+    Args:
+        recipe: what to build.
+        workspace: where results of stages are kept.
+        redo: which stages run in any case; of the parent's none does.
+        parent_instead: publish the uncompressed parent if the candidate does not hold.
+        verified_by: runs a recipe to what passed the gate.
+        publish: puts it into the repository; gets an empty folder, and whether to publish what is there already.
+
+    Raises:
+        GateRefused: the candidate does not hold, and nothing is to be published instead.
+    """
+    say = workspace.progress.say
+    try:
+        verified = verified_by(recipe, workspace, redo)
+    except GateRefused as refused:
+        if not parent_instead:
+            raise
+        say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
+        recipe = recipe.parent()
+        verified = verified_by(recipe, workspace, Redo(stages=redo.stages))
+    say("publish ...")
+    with workspace.scratch("publish") as scratch:
+        published = publish(verified, recipe, scratch, redo.covers("publish"))
+    say_published(published, workspace.progress)
+    return published
 
 
 def say_published(published: PublishedState, progress: Progress) -> None:

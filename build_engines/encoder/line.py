@@ -18,12 +18,11 @@ from build_engines.encoder.states import (
     EncoderVerified,
     Headed,
 )
-from build_engines.errors import GateRefused
 from build_engines.intents.sources import file_digests
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_names import ENCODER_STAGES
 from build_engines.states import Start
-from build_engines.steps import Looker, Redo, say_published
+from build_engines.steps import Looker, Redo, run_to_published
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
@@ -140,23 +139,18 @@ def build(
         GateRefused: the candidate does not hold, and the recipe does not say to publish the parent instead.
         BuildError, DataError, ArtifactError: something could not be done; says what and what to do.
     """
-    say = workspace.progress.say
-    redo = Redo(first=first, stages=ENCODER_STAGES)
-    try:
-        verified = verified_by(recipe, workspace, redo)
-    except GateRefused as refused:
-        if recipe.gate.on_refused != "publish_parent" or recipe.package.variant == "fp32":
-            raise
-        say(f"{refused}\nverify: publishing the FP32 parent instead, as the recipe says")
-        recipe = recipe.parent()
-        verified = verified_by(recipe, workspace, Redo(stages=ENCODER_STAGES))
     from build_engines.encoder.publish import publish
 
-    say("publish ...")
-    with workspace.scratch("publish") as scratch:
-        published = publish(verified, recipe, releases, scratch, again=redo.covers("publish"))
-    say_published(published, workspace.progress)
-    return published
+    return run_to_published(
+        recipe,
+        workspace,
+        Redo(first=first, stages=ENCODER_STAGES),
+        parent_instead=recipe.gate.on_refused == "publish_parent" and recipe.package.variant != "fp32",
+        verified_by=verified_by,
+        publish=lambda verified, built, scratch, again: publish(
+            verified, built, releases, scratch, again=again
+        ),
+    )
 
 
 def verified_by(recipe: EncoderRecipe, workspace: Workspace, redo: Redo) -> EncoderVerified:
