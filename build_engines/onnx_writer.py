@@ -79,6 +79,15 @@ class OnnxWriter:
         self._opsets["com.microsoft"] = 1
         return self._tape.op(kind, list(inputs), attributes or None, domain="com.microsoft")
 
+    def microsoft_ops(
+        self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Any
+    ) -> Sequence[ir.Value]:
+        """As ``microsoft``, with several outputs."""
+        self._opsets["com.microsoft"] = 1
+        return self._tape.op_multi_out(
+            kind, list(inputs), attributes or None, num_outputs=outputs, domain="com.microsoft"
+        )
+
     def ops(self, kind: str, outputs: int, *inputs: ir.Value | None, **attributes: Any) -> Sequence[ir.Value]:
         """A node with several outputs."""
         return self._tape.op_multi_out(kind, list(inputs), attributes or None, num_outputs=outputs)

@@ -105,7 +105,10 @@ class Settings:
     )
     text_threads: int = _setting(0, "threads of the text engine; 0: all cores", low=0, high=1024)
     text_slots: int = _setting(
-        0, "texts at once in each pool of the cache, fewer in pools of long contexts; 0: 8", low=0, high=1024
+        0,
+        "texts at once, fewer long ones; 0: 16, or 8 in each pool of a version whose attention is not grouped",
+        low=0,
+        high=1024,
     )
     text_max_context: int = _setting(
         0, "tokens of prompt and answer together; 0: the version's own limit", low=0, high=1 << 24

@@ -10,8 +10,10 @@ computed the other reads.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ Floats = npt.NDArray[np.float32]
 
 KEPT_BINDINGS = 64  # of slot ranges; binding one anew takes a fraction of a millisecond
 MAX_CONTEXT = "vitrine.max_context"  # metadata of the graph: positions it has rotations for
+# Metadata: "grouped" attention reads a row as far as it is filled; without it, attention is dense in the slot's capacity.
+ATTENTION, GROUPED = "vitrine.attention", "grouped"
 FED = ("input_ids", "write_index", "n_new")
 # In which the runtime fuses blocks of INT4 weights with the product: 4 multiplies INT8 activations.
 INT4_ACCURACY = "4"
@@ -35,7 +39,8 @@ class OnnxRuntimeCausal:
 
     Args:
         path: the packaged graph ("model.onnx", its weights beside it).
-        pools: capacity in tokens to number of slots; allocated here, once (memory is touched as slots fill).
+        pools: capacity in tokens to number of slots, or a function that says it, given whether attention is dense in the
+            capacity; allocated here, once (memory is touched as slots fill).
         threads: intra-op threads (>= 1).
         spin: whether idle intra-op threads spin.
         max_chunk: prompt tokens a call may hold in one row.
@@ -52,15 +57,18 @@ class OnnxRuntimeCausal:
         self,
         path: Path,
         *,
-        pools: Mapping[int, int],
+        pools: Mapping[int, int] | Callable[[bool], Mapping[int, int]],
         threads: int = 2,
         spin: bool = False,
         max_chunk: int = 256,
         light: Path | None = None,
     ) -> None:
-        _check(pools, threads, max_chunk)
         self._path = path
         session = _open(path, threads, spin)
+        self._dense = session.get_modelmeta().custom_metadata_map.get(ATTENTION) != GROUPED
+        if not isinstance(pools, Mapping):
+            pools = pools(self._dense)
+        _check(pools, threads, max_chunk)
         self._sessions: dict[bool, ort.InferenceSession] = {False: session}  # by ``CausalCall.light``
         shapes, outputs = _shapes(session)
         if light is not None:
@@ -88,7 +96,7 @@ class OnnxRuntimeCausal:
         # One block a pool, [caches, slots, heads, capacity, head_dim]. Zeros, not anything: a masked place counts with
         # weight 0, and 0 times NaN is NaN.
         self._pools: dict[int, Floats] = {
-            capacity: np.zeros((len(self._caches), slots, heads, capacity, head_dim), np.float32)
+            capacity: _zeros((len(self._caches), slots, heads, capacity, head_dim))
             for capacity, slots in self.limits.pools.items()
         }
         self._bindings: OrderedDict[tuple[bool, int, int, int], Any] = OrderedDict()
@@ -98,6 +106,28 @@ class OnnxRuntimeCausal:
         if not self._sessions:
             raise RuntimeError(f"{self._path}: closed")
         self._check_call(call)
+        rows, width = call.input_ids_BT.shape
+        if not self._dense and rows > 1 and width > 1 and call.write_index_B.any():
+            return self._run_apart(call)
+        return self._run(call)
+
+    def _run_apart(self, call: CausalCall) -> Floats:
+        # Grouped attention continues one row at a time; only beginnings and single tokens of several go together.
+        logits_BV = np.zeros((len(call.write_index_B), self.limits.vocab_size), np.float32)
+        for row in np.flatnonzero(call.n_new_B):
+            new = slice(row, row + 1)
+            one = CausalCall(
+                capacity=call.capacity,
+                first_slot=call.first_slot + int(row),
+                input_ids_BT=call.input_ids_BT[new, : call.n_new_B[row]],
+                write_index_B=call.write_index_B[new],
+                n_new_B=call.n_new_B[new],
+                light=call.light,
+            )
+            logits_BV[row] = self._run(one)[0]
+        return logits_BV
+
+    def _run(self, call: CausalCall) -> Floats:
         session = self._sessions[call.light]
         rows = len(call.write_index_B)
         binding = self._binding(session, call)
@@ -193,6 +223,19 @@ class OnnxRuntimeCausal:
             raise ValueError(
                 f"token {ids.min() if ids.min() < 0 else ids.max()}: must be in 0..{self.limits.vocab_size - 1}"
             )
+
+
+def _zeros(shape: tuple[int, ...]) -> Floats:
+    """Zeros whose memory is taken page by page as it is written.
+
+    In small pages: a text writes a few kilobytes in each of a hundred places, and with large ones that would take (and
+    clear, in one call) the whole pool.
+    """
+    size_bytes = 4 * math.prod(shape)
+    memory = mmap.mmap(-1, size_bytes)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 def _shapes(session: ort.InferenceSession) -> tuple[dict[str, Any], dict[str, Any]]:

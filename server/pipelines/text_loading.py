@@ -51,7 +51,6 @@ from server.text_domain import TEXT_TASK, TextModelInfo
 RUNNER = "onnxruntime"
 log = logging.getLogger("vitrine.text")
 
-DEFAULT_SLOTS = 8
 REPLAY_STEPS = 32  # of the golden texts; publishing replays them whole
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json", "config.json"
@@ -64,7 +63,7 @@ class TextLoadOptions:
 
     Attributes:
         threads: of the engine (> 0).
-        slots: texts computed at once; 0: ``DEFAULT_SLOTS``.
+        slots: texts computed at once; 0: what ``text_pools`` says.
         max_context: tokens of prompt and answer together; 0: the version's own limit.
     """
 
@@ -112,7 +111,7 @@ def _load(opened: OpenedVersion, options: TextLoadOptions, where: str) -> TextMo
     light = manifest.target(RUNNER, "light")
     engine = OnnxRuntimeCausal(
         opened.path(target.file),
-        pools=pools_for(context, options.slots or DEFAULT_SLOTS),
+        pools=partial(pools_for, context, options.slots),
         threads=options.threads,
         max_chunk=min(limits["max_chunk"], context),
         light=None if light is None else opened.path(light.file),

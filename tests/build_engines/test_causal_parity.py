@@ -131,4 +131,4 @@ def test_the_package_says_what_it_is(qwen: Packed) -> None:
         name: (qwen.folder / name).stat().st_size for name in ("model.onnx", "model.weights")
     }
     assert package.eos_ids == (1,)
-    assert package.kernels["Attention"] == 2
+    assert package.kernels["GroupQueryAttention"] == 2

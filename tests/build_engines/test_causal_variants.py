@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -15,10 +16,13 @@ from build_engines.errors import BuildError, TargetError
 from build_engines.models.causal.architecture import read_architecture
 from build_engines.models.causal.checkpoint import Checkpoint
 from build_engines.models.causal.forward import walk
+from build_engines.models.causal.graph import GraphForm, build_graph
 from build_engines.models.causal.kernels import check_kernels
 from build_engines.models.causal.options import TextOptions, Variant
 from build_engines.models.causal.package import compile_plan, package_text
 from build_engines.models.causal.perplexity import compare, perplexity
+from build_engines.models.causal.store import WeightFile
+from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 from tests.build_engines.causal_models import CONTEXT, VOCAB, Packed, call, pack, prompt, random_model
 
 CALIBRATION = [prompt(64, seed=100 + one)[None] for one in range(8)]
@@ -161,12 +165,11 @@ def test_calibration_sees_what_the_model_computes(tmp_path: Path, family: str) -
 
 
 def test_a_cache_that_would_be_copied_is_refused(parent: Packed) -> None:
-    """A node between the scatter and its output makes the runtime copy the cache in each step: not packaged."""
+    """A node between attention and the cache's output would copy the cache in each step: not packaged."""
     model = onnx.load(parent.folder / "model.onnx", load_external_data=False)
-    scatter = next(node for node in model.graph.node if node.op_type == "TensorScatter")
-    name, scatter.output[0] = scatter.output[0], "between"
-    for node in model.graph.node:
-        node.input[:] = ["between" if one == name else one for one in node.input]
+    name = "present.0.k"
+    attention = next(node for node in model.graph.node if name in node.output)
+    attention.output[1] = "between"
     model.graph.node.append(onnx.helper.make_node("Identity", ["between"], [name]))
     broken = parent.folder / "copies.onnx"
     broken.write_bytes(model.SerializeToString())
@@ -279,3 +282,30 @@ def test_weights_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, v
     assert len(names) == matrix_count(arch)
     assert size > 15_000_000
     assert peak < size / 4
+
+
+def test_a_version_whose_attention_is_dense_answers_the_same(parent: Packed, tmp_path: Path) -> None:
+    """Packages of before attention was grouped are served on, in pools of their own kind, with the same logits."""
+    arch, checkpoint = (
+        read_architecture(parent.folder.parent / "checkpoint"),
+        parent.folder.parent / "checkpoint",
+    )
+    with Checkpoint(checkpoint) as tensors, WeightFile(tmp_path, "model.weights") as store:
+        model = build_graph(arch, tensors, store, GraphForm(precision="fp32", max_context=CONTEXT))
+    (tmp_path / "model.onnx").write_bytes(ir.to_proto(model).SerializeToString())
+    asked: list[bool] = []
+    dense = OnnxRuntimeCausal(
+        tmp_path / "model.onnx", pools=lambda one: asked.append(one) or {64: 4}, threads=1, max_chunk=64
+    )
+    grouped = parent.engine({64: 4})
+    rows = [prompt(9, seed=4), prompt(5, seed=5)]
+
+    for filled, tokens in (
+        ([0, 0], rows),
+        ([9, 5], [prompt(3, seed=6), prompt(2, seed=7)]),
+        ([12, 7], [rows[0][:1]] * 2),
+    ):
+        np.testing.assert_allclose(
+            dense.run(call(tokens, filled)), grouped.run(call(tokens, filled)), rtol=1e-4, atol=1e-4
+        )
+    assert asked == [True]

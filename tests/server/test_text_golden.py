@@ -141,10 +141,10 @@ def test_a_record_that_is_none_is_refused(at: int) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(2, 1 << 17), st.integers(1, 64))
-def test_pools_hold_the_context_and_every_slot(max_context: int, slots: int) -> None:
+@given(st.integers(2, 1 << 17), st.integers(1, 64), st.booleans())
+def test_pools_hold_the_context_and_every_slot(max_context: int, slots: int, dense: bool) -> None:
     """The largest pool is the context; the smallest holds all slots; none is empty; capacities ascend."""
-    pools = pools_for(max_context, slots)
+    pools = pools_for(max_context, slots, dense)
     capacities = list(pools)
 
     assert capacities == sorted(set(capacities)) and capacities[-1] == max_context

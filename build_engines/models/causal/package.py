@@ -23,11 +23,12 @@ from build_engines.onnx_writer import OPSET
 from build_engines.targets.onnxruntime_cpu import shift_zero_points
 from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
 from server.artifacts.manifest import TensorInfo
-from server.engines.onnxruntime_causal import MAX_CONTEXT
+from server.engines.onnxruntime_causal import ATTENTION, GROUPED, MAX_CONTEXT
 
 GRAPH_FILE, LIGHT_FILE = "model.onnx", "light.onnx"
 TABLES = ("embedding", "rope.cosine", "rope.sine")  # what two graphs look up in one file
 CHECKPOINT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+FUSED = {"MatMulNBits", "GroupQueryAttention"}
 LARGEST_PROTO = 2_000_000_000  # bytes that a parser takes in one message
 
 
@@ -186,6 +187,8 @@ def _write(
         folding = _calibrate(arch, tensors, form.precision, options, calibration)
         model = build_graph(arch, tensors, store, form, folding)
     model.metadata_props[MAX_CONTEXT] = str(options.max_context)
+    if form.fused:
+        model.metadata_props[ATTENTION] = GROUPED
     return ir.to_proto(model)
 
 
@@ -230,11 +233,11 @@ def _check_graph(graph: Path, proto: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BuildError(f"{graph}: the ONNX checker refuses the graph: {error}") from error
     imports = {entry.domain: entry.version for entry in proto.opset_import}
-    # ONNX Runtime's own operators are for INT4 products and nothing else.
+    # ONNX Runtime's own operators are for these and nothing else.
     own = {node.op_type for node in proto.graph.node if node.domain}
-    if imports.pop("com.microsoft", 1) != 1 or imports != {"": OPSET} or own - {"MatMulNBits"}:
+    if imports.pop("com.microsoft", 1) != 1 or imports != {"": OPSET} or own - FUSED:
         raise BuildError(
-            f"{graph}: opsets {imports} and {own}, must be ai.onnx {OPSET} and MatMulNBits at most"
+            f"{graph}: opsets {imports} and {own}, must be ai.onnx {OPSET} and {', '.join(sorted(FUSED))} at most"
         )
 
 
