@@ -1,6 +1,6 @@
 """The text engine through its whole server: the workloads that other engines are measured by, and overload.
 
-    python -m bench.text_peers FOLDER [--variant int8+int4] [--block 128] [--only single,eight,trace,overload] [--threads 2]
+    python -m bench.text_peers FOLDER [--variant int8+int4] [--block 128] [--only single,eight,sampled,trace,overload] [--threads 2]
 
 FOLDER keeps a checkpoint of Qwen2.5-0.5B's shape with random weights, the version made of it, and its repository: minutes the
 first time. A server is started as a process and asked over OpenAI's ``/v1/completions``, streaming, greedy, with token ids as
@@ -10,6 +10,9 @@ prompts and the end of text ignored:
 * ``trace``: 32 requests that arrive at 2 a second (Poisson, seeded), a shared prefix of 400 tokens and 60 of their own, 64 out;
 * ``overload``: the trace's requests, steadily, at the highest rate whose first tokens come within 2 s for 95 %, and then at
   twice that: good answers a second (first token within 2 s, whole) against the best.
+
+``beside_engine`` is the share of the steps' time outside the engine (deciding, masks, drawing tokens), by the server's metrics;
+``sampled`` is ``eight`` with a temperature and top-p instead of greedy.
 
 CPU is the server's; ``foreign_cores`` is what others used meanwhile: over 0.1 wall times are not the engine's own. Units:
 seconds, except where a name says ``_ms``; tokens a second.
@@ -24,16 +27,19 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.serving import HTTP, Bench, Running
+from bench.serving import HTTP, METRICS, Bench, Running
 from bench.text_version import MODEL, publish_random
 
 LOW_ID, HIGH_ID = 300, 31_000
-WORKLOADS = ("single", "eight", "trace", "overload")
+WORKLOADS = ("single", "eight", "sampled", "trace", "overload")
+SAMPLING = {"temperature": 0.7, "top_p": 0.9}
+STEP, ENGINE = "vitrine_text_step_seconds_sum", "vitrine_text_engine_seconds_sum"
 GOOD_S = 2.0
 HELD = 0.95  # of the answers must be good at a rate that counts as held
 RATES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # requests a second that are tried
@@ -50,6 +56,7 @@ class Asked:
     at_s: float
     prompt: tuple[int, ...]
     tokens: int
+    sampling: Mapping[str, float] = field(default_factory=lambda: {"temperature": 0.0})
 
 
 @dataclass
@@ -77,6 +84,11 @@ def eight(seed: int) -> list[Asked]:
     return [Asked(0.0, prompt_ids(256, seed * 100 + i), 128) for i in range(8)]
 
 
+def sampled(seed: int) -> list[Asked]:
+    """Eight at once, drawn."""
+    return [replace(one, sampling=SAMPLING) for one in eight(seed)]
+
+
 def trace(seed: int = 7, count: int = 32, rate: float = 2.0, *, steady: bool = False) -> list[Asked]:
     """Requests that share a prefix, as of a service whose instructions are the same for everybody."""
     draw, at_s, asked = random.Random(seed), 0.0, []
@@ -90,7 +102,7 @@ def trace(seed: int = 7, count: int = 32, rate: float = 2.0, *, steady: bool = F
 async def _ask(asked: Asked, began: float, told: Told, port: int) -> None:
     await asyncio.sleep(max(0.0, asked.at_s - (time.perf_counter() - began)))
     body = json.dumps(
-        {"model": MODEL, "prompt": list(asked.prompt), "max_tokens": asked.tokens, "temperature": 0.0, "ignore_eos": True,
+        {"model": MODEL, "prompt": list(asked.prompt), "max_tokens": asked.tokens, **asked.sampling, "ignore_eos": True,
          "stream": True, "stream_options": {"include_usage": True}}
     ).encode()  # fmt: skip
     head = f"POST /v1/completions HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -129,6 +141,16 @@ def _busy_s() -> float:
     return sum(int(fields[at]) for at in (1, 2, 3)) / os.sysconf("SC_CLK_TCK")
 
 
+def _steps_s() -> tuple[float, float]:
+    """All steps until now, and the engine's part of them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics", timeout=TIMEOUT_S) as answer:
+        lines = answer.read().decode().splitlines()
+    return tuple(
+        sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
+        for name in (STEP, ENGINE)
+    )  # type: ignore[return-value]
+
+
 def _percentile(values: Sequence[float], share: float) -> float:
     ranked = sorted(values)
     at = (len(ranked) - 1) * share
@@ -143,10 +165,12 @@ def run(requests: Sequence[Asked], pid: int, port: int = HTTP) -> dict[str, Any]
     Raises:
         RuntimeError: a request had no whole answer, but for refusals (429).
     """
+    step_s, engine_s = _steps_s()
     cpu_s, own_s, busy_s, wall_s = _cpu_s(pid), time.process_time(), _busy_s(), time.perf_counter()
     told = asyncio.run(_run(requests, port))
     cpu_s, own_s = _cpu_s(pid) - cpu_s, time.process_time() - own_s
     busy_s, wall_s = _busy_s() - busy_s, time.perf_counter() - wall_s
+    step_s, engine_s = (now - before for now, before in zip(_steps_s(), (step_s, engine_s), strict=True))
     for one in told:
         if one.status not in (200, 429) or (one.status == 200 and not one.times):
             raise RuntimeError(f"a request ended with status {one.status} and {len(one.times)} tokens")
@@ -169,6 +193,7 @@ def run(requests: Sequence[Asked], pid: int, port: int = HTTP) -> dict[str, Any]
         "good": good,
         "good_per_s": good / span_s,
         "cpu_s_per_1000": 1000 * cpu_s / out,
+        "beside_engine": 1 - engine_s / step_s,
         "foreign_cores": max(0.0, busy_s - cpu_s - own_s) / wall_s,
     }
 
@@ -212,8 +237,9 @@ def measure(
                 rows = [run(single(seed), running.pid) for seed in range(11, 14)]
                 found[name] = max(rows, key=lambda row: row["decode_tok_s"])
                 found[name]["prefill_tok_s"] = max(row["prefill_tok_s"] for row in rows)
-            elif name == "eight":
-                rows = [run(eight(seed), running.pid) for seed in range(21, 23)]
+            elif name in ("eight", "sampled"):
+                make = eight if name == "eight" else sampled
+                rows = [run(make(seed), running.pid) for seed in range(21, 23)]
                 found[name] = max(rows, key=lambda row: row["tok_s"])
             else:
                 found[name] = run(trace(), running.pid)

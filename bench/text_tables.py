@@ -53,6 +53,7 @@ def peers(found: Json) -> str:
         "prefill tok/s",
         "TTFT p50 / p95 ms",
         "CPU-s per 1,000",
+        "of a step beside the engine",
         "foreign cores",
     ]
     lines = [
@@ -63,9 +64,10 @@ def peers(found: Json) -> str:
             _number(row["prefill_tok_s"], 0),
             f"{row['ttft_p50_ms']:.0f} / {row['ttft_p95_ms']:.0f}",
             _number(row["cpu_s_per_1000"], 1),
+            f"{row['beside_engine']:.1%}",
             _number(row["foreign_cores"], 2),
         ]
-        for name in ("single", "eight", "trace")
+        for name in ("single", "eight", "sampled", "trace")
         if (row := found.get(name))
     ]
     text = f"### Text through the server, {found['variant']} (blocks of {found['block']})\n\n" + _table(

@@ -231,10 +231,10 @@ def _zeros(shape: tuple[int, ...]) -> Floats:
     In small pages: a text writes a few kilobytes in each of a hundred places, and with large ones that would take (and
     clear, in one call) the whole pool.
     """
-    size_bytes = 4 * math.prod(shape)
-    memory = mmap.mmap(-1, size_bytes)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    if not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return np.zeros(shape, np.float32)
+    memory = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, np.float32).reshape(shape)
 
 
