@@ -44,6 +44,10 @@ class CudaUnavailable(RuntimeError):
     """There is no CUDA here, or no device; says what is missing."""
 
 
+class DeviceLost(RuntimeError):
+    """The device will not come back in this process: it is no use to try again."""
+
+
 class CudaError(RuntimeError):
     """A call failed.
 
@@ -57,6 +61,11 @@ class CudaError(RuntimeError):
         self.call, self.name, self.sticky = call, name, name in STICKY
         end = "; the device is lost for this process" if self.sticky else ""
         super().__init__(f"{call}: {name} ({text}){end}")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error means that the device is gone for this process."""
+    return isinstance(error, DeviceLost | CudaUnavailable) or (isinstance(error, CudaError) and error.sticky)
 
 
 class CudaRuntime:

@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.engines.base import Arrays, TensorSpec
-from server.engines.cuda import CudaError, CudaRuntime, Handle
+from server.engines.cuda import CudaError, CudaRuntime, DeviceLost, Handle
 from server.engines.device_memory import Block, aligned
 from server.engines.tensorrt_plan import OpenPlan, Shape, open_plan
 from server.engines.tensorrt_slot import BATCH, Slot, Streams, quietly
@@ -35,6 +37,7 @@ from server.engines.tensorrt_slot import BATCH, Slot, Streams, quietly
 log = logging.getLogger("vitrine.engine")
 
 SLOTS = 2
+EAGER_S, POLL_S = 0.005, 0.0002
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,6 +68,8 @@ class TensorRTEngine:
         cuda: the device; None: the first one.
         trt: the module; None: import it.
         runtime_cache: kernels that an earlier process has compiled for this plan (``tensorrt_rtx``).
+        hang_s: a batch that takes longer is given up, and the device with it; None: it is waited for.
+        clock, sleep: for ``hang_s``.
 
     Raises:
         CudaUnavailable: there is no device, or no driver.
@@ -86,11 +91,16 @@ class TensorRTEngine:
         cuda: CudaRuntime | None = None,
         trt: Any = None,
         runtime_cache: bytes = b"",
+        hang_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.kind, self.inputs, self.outputs = kind, inputs, outputs
         self._name, self._tables = name, tables
         self._cuda = CudaRuntime() if cuda is None else cuda
         self._cuda.use()
+        self._thread = threading.get_ident()
+        self.hang_s, self._clock, self._sleep = hang_s, clock, sleep
         self._trt = importlib.import_module(kind) if trt is None else trt
         self._slots: list[Slot] = []
         self._tickets: list[Ticket | None] = [None] * SLOTS
@@ -189,12 +199,31 @@ class TensorRTEngine:
         if self._tickets[ticket.slot] is not ticket:
             raise RuntimeError(f"{self._name}: this batch is not under way; wait for each once")
         try:
-            found = self._slots[ticket.slot].wait(ticket.shapes)
+            self._await(self._slots[ticket.slot])
+            found = self._slots[ticket.slot].take(ticket.shapes)
         except CudaError as error:
             self._failed(error)
             raise
         self._tickets[ticket.slot] = None
         return found
+
+    def _await(self, slot: Slot) -> None:
+        if self.hang_s is None:
+            slot.wait()
+            return
+        began_s = self._clock()
+        while not slot.done():
+            waited_s = self._clock() - began_s
+            if waited_s > self.hang_s:
+                # Nothing can be called any more that waits for the device: its memory stays where it is.
+                self._lost = (
+                    f"the device hangs: a batch took more than {self.hang_s:.3g} s; restart the process"
+                )
+                log.error("a GPU engine hangs", extra={"model": self._name, "reason": self._lost})
+                self._slots, self._streams, self._bound = [], [], None
+                raise DeviceLost(f"{self._name}: {self._lost}")
+            # At first as often as it can, as a batch takes less than that; who is later than usual can wait a little.
+            self._sleep(0.0 if waited_s < EAGER_S else POLL_S)
 
     def runtime_cache(self) -> bytes:
         """What was compiled while this plan ran, for the next process (``tensorrt_rtx``); empty: nothing to keep."""
@@ -214,10 +243,13 @@ class TensorRTEngine:
         self._opened = None
 
     def _usable(self) -> OpenPlan:
+        if self._thread != threading.get_ident():
+            self._cuda.use()  # a device is current by thread
+            self._thread = threading.get_ident()
         if self._opened is None:
             raise RuntimeError(f"{self._name}: closed")
         if self._lost is not None:
-            raise RuntimeError(f"{self._name}: {self._lost}")
+            raise DeviceLost(f"{self._name}: {self._lost}")
         return self._opened
 
     def _stream(self, urgent: bool) -> Handle:

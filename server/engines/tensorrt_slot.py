@@ -153,9 +153,16 @@ class Slot:
         self._cuda.record(self._left, self._streams.leaving)
         return shapes
 
-    def wait(self, shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
-        """Block until the outputs are there; arrays of their own."""
+    def wait(self) -> None:
+        """Block until the outputs are there."""
         self._cuda.wait_event(self._left)
+
+    def done(self) -> bool:
+        """Whether the outputs are there; does not block."""
+        return self._cuda.reached(self._left)
+
+    def take(self, shapes: Mapping[str, Shape]) -> dict[str, npt.NDArray[Any]]:
+        """The outputs that are there, in arrays of their own."""
         found = {}
         for spec in self._outputs:
             shape, dtype = shapes[spec.name], np.dtype(spec.dtype)

@@ -109,6 +109,9 @@ class FakeCuda:
         self.total, self.devices = total, devices
         self.calls: list[str] = []
         self.faults: list[str] = []
+        self.by_itself = (
+            False  # whether work is done without anybody waiting, at the latest when it is asked about
+        )
         self.fail_at: int | None = None
         self.hurt = cudaError_t.cudaErrorMemoryAllocation
         self._lost: cudaError_t | None = None
@@ -242,6 +245,8 @@ class FakeCuda:
 
     def cudaEventQuery(self, event: Event) -> tuple[Any, ...]:
         error, *_ = self._call("cudaEventQuery")
+        if not error and self.by_itself and event.mark is not None:
+            error = self._drain(event.mark.stream, event.mark)
         if not error and event.mark is not None and not event.mark.reached:
             return (cudaError_t.cudaErrorNotReady,)
         return (error,)

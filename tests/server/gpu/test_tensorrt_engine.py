@@ -185,6 +185,18 @@ def test_a_bucket_is_recorded_when_it_comes_again_and_launched_from_then_on(api:
     assert api.leaks() == [] and api.faults == []
 
 
+def test_with_a_limit_on_hanging_answers_are_the_same(api: FakeCuda) -> None:
+    """Asked about instead of waited for."""
+    api.by_itself = True
+    engine, bound = opened(api, hang_s=60.0), table()
+    engine.bind(bound)
+    for seed in range(5):
+        inputs = batch(3, seed=seed)
+        check(engine, engine.run(inputs), inputs, bound)
+    engine.close()
+    assert "cudaEventSynchronize" not in api.calls and api.leaks() == [] and api.faults == []
+
+
 def test_graphs_are_bounded(api: FakeCuda) -> None:
     """More shapes than are kept: the oldest are given up, and answers stay right."""
     engine = opened(api)
