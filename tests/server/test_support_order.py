@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.copy_domain import Language
-from server.pipelines.customer_service.order_answers import Topic, order_answer, topic_of
+from server.pipelines.customer_service.order_answers import order_answer
+from server.pipelines.customer_service.order_asking import Topic, names_another_order, topic_of
 from server.pipelines.customer_service.order_words import REFUND_STATUSES, SAID, STATUSES
-from server.pipelines.customer_service.pipeline import _names_another
 from server.support_domain import Entity, EntityKind, Order, OrderItem
 from tests.server.support_world import ORDER
 
@@ -168,4 +168,4 @@ def test_an_order_that_was_not_passed_in_is_noticed_also_beside_the_one_that_was
         Entity(kind=EntityKind.ORDER_NUMBER, text=one, start=0, end=len(one), value=one) for one in named
     )
 
-    assert _names_another(Order(order_id="A-1001"), entities) is another
+    assert names_another_order(Order(order_id="A-1001"), " and ".join(named), entities) is another

@@ -23,7 +23,8 @@ from server.pipelines.customer_service.finding import Case, Finding
 from server.pipelines.customer_service.generative import Phrasing
 from server.pipelines.customer_service.handover import TOLD, failures, not_helped, person_needed, times_asked
 from server.pipelines.customer_service.intents import OUT_OF_SCOPE
-from server.pipelines.customer_service.order_answers import order_answer, topic_of
+from server.pipelines.customer_service.order_answers import is_delivered, order_answer
+from server.pipelines.customer_service.order_asking import order_doubt, topic_of
 from server.pipelines.customer_service.ports import Hearing
 from server.pipelines.customer_service.rewriting import whole_question
 from server.pipelines.customer_service.summary import handover_summary
@@ -32,12 +33,9 @@ from server.pipelines.customer_service.words import has_words
 from server.pipelines.customer_service.writing import Writing
 from server.sentence_encoder import SentenceEncoder
 from server.support_domain import (
-    Entity,
-    EntityKind,
     Handover,
     HandoverReason,
     Intent,
-    Order,
     Source,
     SupportAnswer,
     SupportRequest,
@@ -168,9 +166,11 @@ class SupportPipeline:
             return self._hand_over(case, HandoverReason.OUT_OF_SCOPE)
         topic = topic_of(message) or topic_of(case.asked)
         order = case.request.order
+        delivered = order is not None and is_delivered(order)
+        doubt = order_doubt(order, message, topic, case.entities, delivered=delivered)
+        if doubt is not None:
+            return self._hand_over(case, doubt)
         if order is not None and topic is not None:
-            if _names_another(order, case.entities):
-                return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
             answered = order_answer(order, topic, case.language, self._suspicious)
             if answered is None:
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
@@ -260,19 +260,6 @@ class SupportPipeline:
 
     def _suspicious(self, text: str) -> bool:
         return self._hearing.instructs(text)
-
-
-def _names_another(order: Order, entities: tuple[Entity, ...]) -> bool:
-    """Whether the question names an order that is not the one that was passed in, alone or beside that one."""
-    named = {
-        _plain(entity.value or entity.text) for entity in entities if entity.kind is EntityKind.ORDER_NUMBER
-    }
-    own = _plain(order.order_id)
-    return bool(named) and bool(own) and not all(name in own or own in name for name in named)
-
-
-def _plain(number: str) -> str:
-    return "".join(char for char in number.lower() if char.isalnum())
 
 
 def _both_ends(text: str) -> str:
