@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.copy_domain import Language
@@ -140,18 +140,6 @@ def candidates(asked: str, hits: Sequence[Hit], agreements: Sequence[float]) -> 
     return sorted(found, key=lambda one: -one.logit)  # stable: of equals the search's order
 
 
-def usable_hits(hits: Sequence[Hit], suspicious: Callable[[str], bool]) -> tuple[Hit, ...]:
-    """Hits without those whose page gives instructions to whoever reads it, in its text or in what stands above it.
-
-    The whole passage is left out, not cut: who could write the instruction could write the sentence beside it.
-    """
-    return tuple(
-        hit
-        for hit in hits
-        if hit.passage.text.strip() and not any(suspicious(text) for text in _shown(hit.passage))
-    )
-
-
 def extract(asked: str, passage: Passage, language: Language, *, most_chars: int) -> Extract:
     """Quote what answers.
 
@@ -206,11 +194,6 @@ def quote_of(asked: str, text: str, most_chars: int) -> str:
                 best, best_score = (first, after), score
     start, end = spans[best[0]][0], spans[best[1] - 1][1]
     return text[start : min(end, start + most_chars)]
-
-
-def _shown(passage: Passage) -> tuple[str, ...]:
-    texts = (passage.text, passage.title, passage.question, *passage.headings)
-    return tuple(text for text in texts if text)
 
 
 def _passage_words(passage: Passage) -> frozenset[str]:

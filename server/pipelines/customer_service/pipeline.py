@@ -151,7 +151,7 @@ class SupportPipeline:
             again = times_asked(request.turns) >= self._thresholds.times_asked
             if again or not_helped(request.turns):
                 return self._hand_over(case, HandoverReason.REPEATED_FAILURE)
-            return await self._look_up(case)
+            return await self._look_up(case, self._without_attempts(message, heard=bool(signals.injection)))
         finally:
             case.times_s["total"] = self._clock() - began_s
 
@@ -159,9 +159,17 @@ class SupportPipeline:
         """Read pages before anyone asks for them, behind all that is live; raises ``ServeError`` where the encoder is away."""
         await self._finding.learn(passages)
 
-    async def _look_up(self, case: Case) -> SupportAnswer:
-        message = self._hearing.without_attempts(case.request.turns[-1].content[:MOST_TOPIC_CHARS])
-        case.asked = whole_question(case.request.turns, self._hearing.without_attempts)
+    def _without_attempts(self, message: str, *, heard: bool) -> Callable[[str], str]:
+        """What takes instructions out of texts; out of the message nothing, where none were heard in it."""
+        if heard or len(message) > MOST_TOPIC_CHARS:
+            return self._hearing.without_attempts
+        return lambda text: (
+            text.strip() if text.strip() == message.strip() else self._hearing.without_attempts(text)
+        )
+
+    async def _look_up(self, case: Case, without: Callable[[str], str]) -> SupportAnswer:
+        message = without(case.request.turns[-1].content[:MOST_TOPIC_CHARS])
+        case.asked = whole_question(case.request.turns, without)
         if not has_words(case.asked):  # there was nothing in it but instructions
             return self._hand_over(case, HandoverReason.OUT_OF_SCOPE)
         topic = topic_of(message) or topic_of(case.asked)
@@ -178,11 +186,16 @@ class SupportPipeline:
             case.confidence = 1.0
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
         agreements = await self._finding.find(case)
-        found = candidates(case.asked, case.hits, agreements)
+        weighed = candidates(case.asked, case.hits, agreements)
+        found = [one for one in weighed if self._finding.may_quote(one.hit.passage)]
+        case.hits = tuple(one.hit for one in found)
         if found:
-            case.hits = tuple(one.hit for one in found)
             case.confidence = found[0].confidence
         reason = self._doubt(case, found)
+        if reason is None and weighed[0] is not found[0]:
+            reason = (
+                HandoverReason.LOW_CONFIDENCE
+            )  # what answers best may not be quoted, and the next best answers something else
         if reason is not None:
             return self._hand_over(case, reason)
         asked_for = case.request.generate
