@@ -106,7 +106,8 @@ def shown_order_id(raw: str) -> str:
         return ""
     if any(len(one) > MOST_ID_LETTERS_TOGETHER for one in letters) or len(letters) > 4:
         return ""
-    return text if is_plain(text) or not letters else ""
+    plain = fold(text)
+    return "" if any(pattern.search(plain) for pattern in (_ADDRESS, _PROMISE, _SPEAKS)) else text
 
 
 def shown_url(raw: str) -> str:
