@@ -96,6 +96,8 @@ class Outcome:
             return handover.reason
         if self.answer.served_by is Tier.ORDER:
             return None
+        if self.answer.strong:
+            return None
         if not self.by_words and self.answer.intent.confidence < self.threshold:
             return HandoverReason.OUT_OF_SCOPE
         least = answer_by_words if self.by_words else answer

@@ -54,6 +54,7 @@ class Case:
         epoch: of the knowledge base, where ``searched``.
         missing: what was away.
         confidence: of the best passage.
+        strong: whether that is quoted whatever the question's intent.
         times_s: by stage.
     """
 
@@ -70,6 +71,7 @@ class Case:
     epoch: int = 0
     searched: bool = False
     confidence: float = 0.0
+    strong: bool = False
     missing: list[Missing] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=dict)
 

@@ -26,7 +26,7 @@ from server.pipelines.customer_service.intents import OUT_OF_SCOPE
 from server.pipelines.customer_service.order_answers import is_delivered, order_answer
 from server.pipelines.customer_service.order_asking import order_doubt, topic_of
 from server.pipelines.customer_service.ports import Hearing
-from server.pipelines.customer_service.rewriting import whole_question
+from server.pipelines.customer_service.rewriting import newly_asked, whole_question
 from server.pipelines.customer_service.summary import handover_summary
 from server.pipelines.customer_service.support_check import SupportLimits
 from server.pipelines.customer_service.words import has_words
@@ -186,11 +186,14 @@ class SupportPipeline:
             case.confidence = 1.0
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
         agreements = await self._finding.find(case)
-        weighed = candidates(case.asked, case.hits, agreements)
+        new = newly_asked(message, case.asked)
+        weighed = [one for one in candidates(case.asked, case.hits, agreements) if one.covers(new)]
         found = [one for one in weighed if self._finding.may_quote(one.hit.passage)]
-        case.hits = tuple(one.hit for one in found)
+        case.hits = tuple(one.hit for one in found) or tuple(
+            hit for hit in case.hits if self._finding.may_quote(hit.passage)
+        )
         if found:
-            case.confidence = found[0].confidence
+            case.confidence, case.strong = found[0].confidence, found[0].strong
         reason = self._doubt(case, found)
         if reason is None and weighed[0] is not found[0]:
             reason = (
@@ -208,11 +211,14 @@ class SupportPipeline:
         thresholds = self._thresholds
         if case.intent.label in thresholds.person_intents:
             return HandoverReason.ASKED_FOR_PERSON
+        if not found:
+            nothing = case.searched and not case.hits
+            return HandoverReason.OUT_OF_SCOPE if nothing else HandoverReason.LOW_CONFIDENCE
+        best = found[0]
+        if best.strong:
+            return None
         if case.intent.label == OUT_OF_SCOPE:
             return HandoverReason.OUT_OF_SCOPE
-        if not found:
-            return HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
-        best = found[0]
         if best.confidence >= (thresholds.answer_by_words if best.by_words else thresholds.answer):
             return None
         return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
@@ -262,6 +268,7 @@ class SupportPipeline:
             entities=case.entities,
             missing=tuple(case.missing),
             confidence=case.confidence,
+            strong=case.strong,
             timings_s=case.times_s,
         )
 
