@@ -28,7 +28,7 @@ import numpy as np
 
 from bench.support_report import support_chart, support_tables
 from build_engines.data.sample_page_examples import PAGES
-from build_engines.data.sample_questions import DEVELOPMENT, SampleQuestion, sample_questions
+from build_engines.data.sample_questions import DEVELOPMENT, QUESTIONS, SampleQuestion, sample_questions
 from server.knowledge.search import KnowledgeSearch
 from server.knowledge.store import KnowledgeStore
 from server.knowledge_domain import Document, Knowledge
@@ -95,6 +95,8 @@ class Outcome:
         if handover is not None:
             return handover.reason
         if self.answer.served_by is Tier.ORDER:
+            return None
+        if self.answer.strong:
             return None
         if not self.by_words and self.answer.intent.confidence < self.threshold:
             return HandoverReason.OUT_OF_SCOPE
@@ -261,12 +263,12 @@ def _share(part: int, whole: int) -> float | None:
 
 
 async def shop_knowledge(
-    file: Path, encoder: SentenceEncoder | None
+    file: Path, encoder: SentenceEncoder | None, more: Path | None = None
 ) -> tuple[KnowledgeStore, KnowledgeSearch]:
-    """The sample shop's pages in a knowledge file, as its sync would put them there."""
+    """The sample shop's pages in a knowledge file, as its sync would put them there, and those of another folder beside them."""
     store = KnowledgeStore(file, encoder)
     await store.start(follow=False)
-    for path in sorted(PAGES.glob("*/*.md")):
+    for path in sorted([*PAGES.glob("*/*.md"), *(() if more is None else more.glob("*/*.md"))]):
         name = f"{path.parent.name}/{path.name}"
         text = path.read_text(encoding="utf-8")
         await store.put(Document(id=name, text=text, language=path.parent.name))
@@ -277,17 +279,19 @@ async def shop_knowledge(
     return store, search
 
 
-async def measured(repository: Path, name: str, fit: bool) -> Json:
+async def measured(
+    repository: Path, name: str, fit: bool, reported: Path = QUESTIONS, more: Path | None = None
+) -> Json:
     """All figures with what is published; with ``fit`` the weights found anew as well."""
     from bench.support_weights import evidence, fitted
 
     chosen = encoder_name(repository, name)
     if chosen is None:
         raise SystemExit(f"bench: {repository} holds no sentence encoder; run make build first")
-    questions, development = sample_questions(), sample_questions(DEVELOPMENT)
+    questions, development = sample_questions(reported), sample_questions(DEVELOPMENT)
     async with open_encoder(repository, chosen) as encoder:
         with tempfile.TemporaryDirectory() as folder:
-            store, search = await shop_knowledge(Path(folder) / "knowledge.db", encoder)
+            store, search = await shop_knowledge(Path(folder) / "knowledge.db", encoder, more)
             try:
                 result = await measure(encoder, search, open_hearing(), questions, development)
                 if fit:
@@ -312,10 +316,23 @@ def main() -> int:
     parser.add_argument("--encoder", default="", help="its name; default: the first one in the repository")
     parser.add_argument("--out", type=Path, default=Path("bench/results"), help="default: %(default)s")
     parser.add_argument(
+        "--questions",
+        type=Path,
+        default=QUESTIONS,
+        metavar="FILE",
+        help="that are reported; default: the sample shop's",
+    )
+    parser.add_argument(
+        "--pages",
+        type=Path,
+        metavar="FOLDER",
+        help="pages beside the sample shop's, such as data/sample_new_topics/judge",
+    )
+    parser.add_argument(
         "--fit", action="store_true", help="find the weights of the evidence anew and print them"
     )
     args = parser.parse_args()
-    result = asyncio.run(measured(args.repository, args.encoder, args.fit))
+    result = asyncio.run(measured(args.repository, args.encoder, args.fit, args.questions, args.pages))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "support.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (args.out / "support.svg").write_text(support_chart(result), encoding="utf-8")

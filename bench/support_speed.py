@@ -298,7 +298,7 @@ def _ask(body: str) -> Json:
         return dict(json.load(answer))
 
 
-def _until_idle(pid: int, within_s: float = 150.0) -> float:
+def _until_idle(pid: int, within_s: float = 300.0) -> float:
     """Wait until the server does nothing of its own: it reads new passages behind what is live."""
     began = time.monotonic()
     used = _cpu_ticks(pid)

@@ -188,6 +188,7 @@ class Application:
             await self.encoder.loaded()
         if self.knowledge is not None:
             await self.knowledge.start()
+            self.service.troubles.append(self.knowledge.troubles)
         if self.support is not None:
             await self.support.start()
         if self.copy is not None:

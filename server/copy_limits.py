@@ -107,7 +107,11 @@ def _check_value(field: str, value: Value) -> None:
 def _check_text(field: str, text: str, most: int, *, needed: bool = False, what: str = "") -> None:
     shown = f"{what} " if what else ""
     if len(text) > most:
-        raise _wrong(field, f"has {shown}of {len(text)} characters", f"at most {most} are read; shorten it")
+        raise _wrong(
+            field,
+            f"has {shown}of {len(text)} characters" if what else f"has {len(text)} characters",
+            f"at most {most} are read; shorten it",
+        )
     if needed and not text.strip():
         raise _wrong(field, f"has {shown.strip()} that is empty" if what else "is empty", "it is needed")
 

@@ -15,6 +15,7 @@ is left to be told, so that there is no error of it, only an outcome in the log 
     ├── DeadlineExceeded    passed, or cannot be met
     ├── NotReady            draining, starting, or the engine is gone; with a retry hint
     └── EngineFault         the engine failed; ours to mend
+        └── UpstreamFault       the server behind this one failed, or answered what nobody can read
 
 Units: seconds.
 """
@@ -39,6 +40,7 @@ class Code(enum.Enum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
     NOT_READY = "not_ready"
     CANCELLED = "cancelled"
+    BAD_UPSTREAM = "bad_upstream"
     INTERNAL = "internal"
 
 
@@ -178,6 +180,12 @@ class EngineFault(ServeError):
     """The engine failed on a batch. The cause is chained and logged, and never shown to a caller."""
 
     code = Code.INTERNAL
+
+
+class UpstreamFault(EngineFault):
+    """The server behind this one failed, or answered what nobody can read; the caller may ask again, and we are well."""
+
+    code = Code.BAD_UPSTREAM
 
 
 def shown_as(error: BaseException) -> ServeError:

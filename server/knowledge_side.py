@@ -97,6 +97,11 @@ class KnowledgeSide:
             except ServeError as error:
                 log.error("the knowledge base cannot be used", extra={"reason": error.message})
 
+    def troubles(self) -> list[str]:
+        """Why the pages cannot be searched, for ``/readyz``; empty: they can."""
+        usable, why = self.search.ready()
+        return [] if usable else [f"knowledge base: {why}"]
+
     def describe(self) -> Describe:
         """What adds the endpoints to the OpenAPI document."""
         from server.http_api.knowledge.document import add_knowledge

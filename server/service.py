@@ -202,6 +202,7 @@ class Service:
         clock: monotonic seconds.
         flights: what is on its way.
         companions: other products beside it.
+        troubles: each asked for what does not work and stops nothing, such as a damaged knowledge file.
         draining: whether new work is refused because the server is going.
     """
 
@@ -222,6 +223,7 @@ class Service:
         self.clock = clock
         self.flights: set[Flight] = set()
         self.companions: list[Companion] = []
+        self.troubles: list[Callable[[], list[str]]] = []
         self.draining = False
         self._fallback = fallback
         self._sweep: asyncio.TimerHandle | None = None
@@ -313,8 +315,9 @@ class Service:
         return not reasons, reasons
 
     def degraded(self) -> list[str]:
-        """What does not work beside recommendations that do."""
-        return self._others(essential=False) if self.recommender.info().name else []
+        """What does not work beside what does."""
+        beside = self._others(essential=False) if self.recommender.info().name else []
+        return [*beside, *(trouble for told in self.troubles for trouble in told())]
 
     def own_reasons(self) -> list[str]:
         """Why recommendations should not be asked for; empty when they may be."""

@@ -225,6 +225,7 @@ class SupportAnswer:
         entities: that the question names.
         missing: what was away.
         confidence: 0 to 1, of the best passage, whether it was quoted or not; 1 of the order, 0 where none was looked for.
+        strong: whether the best passage is so near that it is quoted whatever the question's intent.
         timings_s: seconds by stage: queue, encode, retrieve, answer, check, total.
     """
 
@@ -239,4 +240,5 @@ class SupportAnswer:
     entities: tuple[Entity, ...] = ()
     missing: tuple[Missing, ...] = ()
     confidence: float = 0.0
+    strong: bool = False
     timings_s: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,12 @@ pages answers (``sample_pages``), 60 about nothing the shop does, 60 that need a
 The development questions are others: each section of the pages is asked about twice in each language, and 60 are about nothing
 the shop does. Weights and thresholds are fitted on them, and what taught intents too little was found on them; so their own
 figures flatter, and none is reported.
+
+The fresh ones are 60 more, written in another style (stories, slang, a few words) by somebody who had seen the pages and neither
+the rules nor the other questions: 30 that a passage answers, 30 that none does or that need a person. Nothing was fitted on them.
+
+``sample_new_topics`` holds pages on topics that no intent was taught for, with questions: when a passage is quoted whatever the
+intent was chosen on those of ``dev``, with the development questions; those of ``judge`` only judge.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from server.support_domain import HandoverReason
 
 QUESTIONS = Path(__file__).with_name("sample_questions.jsonl")
 DEVELOPMENT = Path(__file__).with_name("sample_questions_dev.jsonl")
+FRESH = Path(__file__).with_name("sample_questions_fresh.jsonl")
 Kind = Literal["page", "outside", "person"]
 _KINDS: tuple[Kind, ...] = ("page", "outside", "person")
 

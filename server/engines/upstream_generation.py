@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from server.engines.upstream_server import Opened, UpstreamServer
 from server.engines.upstream_wire import Piece, ask
-from server.errors import DeadlineExceeded, EngineFault, InvalidRequest, NotReady, Overloaded, ServeError
+from server.errors import (
+    DeadlineExceeded,
+    EngineFault,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    ServeError,
+    UpstreamFault,
+)
 from server.text_domain import Chunk, Failed, Finished, FinishReason, GenerateRequest, Usage
 from server.text_generator import Sink
 from server.text_telemetry import StepReport
@@ -150,7 +158,7 @@ class UpstreamGeneration:
                 if done or self._sink is None:
                     break
         if reason is None:
-            raise EngineFault("the upstream server ended the stream within the text")
+            raise UpstreamFault("the upstream server ended the stream within the text")
         self._finish(reason)
 
     def _tell(self, pieces: Sequence[Piece]) -> tuple[FinishReason | None, bool]:

@@ -15,7 +15,7 @@ import msgspec
 
 from server.engines.breaker import Breaker
 from server.engines.upstream_wire import EventReader, Piece, refused
-from server.errors import EngineFault, InvalidRequest, NotReady, Overloaded, ServeError
+from server.errors import DeadlineExceeded, InvalidRequest, NotReady, Overloaded, ServeError, UpstreamFault
 
 CONNECT_S = 2.0
 PROBE_S = 5.0
@@ -137,7 +137,7 @@ class UpstreamServer:
                 if any(piece.text or piece.reason is not None or piece.done for piece in pieces):
                     break
             else:
-                raise EngineFault("the upstream server ended the stream before its first token")
+                raise UpstreamFault("the upstream server ended the stream before its first token")
             self.breaker.worked()
             good = True
             return Opened(first, rest, response)
@@ -145,6 +145,14 @@ class UpstreamServer:
             httpx.PoolTimeout
         ) as error:  # our own connections are used up, which says nothing of the server
             raise NotReady("all connections to the upstream server are in use") from error
+        except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+            self.breaker.failed(self._clock())
+            raise DeadlineExceeded(
+                "the upstream server took the request and did not answer in time", stage="engine"
+            ) from error
+        except (httpx.RemoteProtocolError, httpx.ReadError) as error:  # it was there, and broke off
+            self.breaker.failed(self._clock())
+            raise UpstreamFault(f"the upstream server broke off ({type(error).__name__})") from error
         except httpx.HTTPError as error:
             self.breaker.failed(self._clock())
             raise NotReady(f"the upstream server does not answer ({type(error).__name__})") from error
@@ -192,4 +200,4 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[list[Piece], None]
             if pieces:
                 yield pieces
     except httpx.HTTPError as error:
-        raise EngineFault("the connection to the upstream server broke within the text") from error
+        raise UpstreamFault("the connection to the upstream server broke within the text") from error

@@ -15,7 +15,15 @@ from typing import Any
 
 import msgspec
 
-from server.errors import EngineFault, InvalidRequest, NotReady, Overloaded, ServeError
+from server.errors import (
+    DeadlineExceeded,
+    EngineFault,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    ServeError,
+    UpstreamFault,
+)
 from server.text_domain import Constraint, ConstraintKind, FinishReason, GenerateRequest, Usage
 from server.text_generator import Message
 
@@ -180,7 +188,7 @@ class EventReader:
         """What is whole now.
 
         Raises:
-            EngineFault: an event is not JSON of this form.
+            UpstreamFault: an event is not JSON of this form.
             ServeError: the stream says that it failed.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -203,7 +211,7 @@ class EventReader:
                 AttributeError,
                 UnicodeDecodeError,
             ) as error:
-                raise EngineFault("the upstream server sent an event that cannot be read") from error
+                raise UpstreamFault("the upstream server sent an event that cannot be read") from error
         return pieces
 
     def _piece(self, event: dict[str, Any]) -> Piece:
@@ -256,7 +264,7 @@ def _failed_stream(error: Any) -> ServeError:
     code = error.get("code") if isinstance(error, dict) else None
     if code == "not_ready":
         return NotReady("the upstream server stopped within the text")
-    return EngineFault("the upstream server failed within the text")
+    return UpstreamFault("the upstream server failed within the text")
 
 
 def refused(status: int, body: bytes, retry_after: str | None) -> ServeError:
@@ -270,8 +278,14 @@ def refused(status: int, body: bytes, retry_after: str | None) -> ServeError:
     if status in (400, 413, 422):
         message, param = _told(body)
         return InvalidRequest(f"the upstream server refuses: {message}", field=param)
-    if status in (502, 503, 504) or status >= 520:
-        return NotReady(f"the upstream server answers {status}")
+    if status == 503:
+        return NotReady("the upstream server answers 503")
+    if status == 504:
+        return DeadlineExceeded(
+            "the upstream server answers 504: it could not write the text in time", stage="engine"
+        )
+    if status >= 500:
+        return UpstreamFault(f"the upstream server answers {status}")
     return EngineFault(f"the upstream server answers {status}")
 
 

@@ -22,6 +22,7 @@ STATUS: dict[Code, grpc.StatusCode] = {
     Code.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     Code.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Code.CANCELLED: grpc.StatusCode.CANCELLED,
+    Code.BAD_UPSTREAM: grpc.StatusCode.UNAVAILABLE,
     Code.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 DOMAIN = "vitrine"

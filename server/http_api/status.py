@@ -20,6 +20,7 @@ STATUS: dict[Code, int] = {
     Code.DEADLINE_EXCEEDED: 504,
     Code.NOT_READY: 503,
     Code.CANCELLED: 499,  # never sent: the caller has left
+    Code.BAD_UPSTREAM: 502,
     Code.INTERNAL: 500,
 }
 

@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--source", default="", help="name of this sync; default: the folder's")
     one.add_argument("--prefix", default="", help="goes before every id")
     one.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+    one.add_argument(
+        "--allow-empty", action="store_true", help="delete all it has put in where the folder has no page"
+    )
     one = commands.add_parser("export", parents=[where], help="write all documents as JSON lines")
     one.add_argument("file", metavar="FILE.jsonl", help="- for standard output")
     one = commands.add_parser("import", parents=[where], help="put in what export wrote")
@@ -80,13 +83,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(_run(asked))
     except (ServeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_told_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
             "interrupted; what was told as done is done, and a second run goes on from there", file=sys.stderr
         )
         return 130
+    finally:
+        _flush()
+
+
+def _told_of(error: ServeError | OSError) -> str:
+    if isinstance(error, ServeError):
+        return str(error)
+    where = error.filename or "standard output"
+    return f"{where} cannot be used: {error.strerror or error}; make room or name another place, then run it again"
+
+
+def _flush() -> None:
+    """What cannot be written any more must not end the process a second time when the interpreter flushes it."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _run(asked: argparse.Namespace) -> int:
@@ -126,6 +147,7 @@ async def _command(asked: argparse.Namespace, place: Place, store: KnowledgeStor
             source=asked.source,
             prefix=asked.prefix,
             dry_run=asked.dry_run,
+            allow_empty=asked.allow_empty,
             limits=DocumentLimits(asked.max_document_bytes),
             told=lambda at, of, so_far: progress.tell(f"{at} of {of} files, {len(so_far.put)} changed"),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from server.encoding.surrogates import check_surrogates
 from server.errors import InvalidRequest
 from server.knowledge_domain import Document
 
@@ -22,7 +23,7 @@ DEFAULT_MAX_TEXT_BYTES = 4 << 20
 
 _ID = re.compile(r"[\w\-./:]+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*")
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _URL = re.compile(r"(?:https?://|/)\S*")
 
 
@@ -105,6 +106,13 @@ def check_id(document_id: str) -> None:
             field="id",
             limit=f"1 .. {MAX_ID_CHARS} characters",
         )
+    if document_id.startswith("/") or any(part in (".", "..") for part in document_id.split("/")):
+        # No file is ever opened by an id, but clients and proxies resolve such a path, and would ask for another document.
+        raise InvalidRequest(
+            f"id is {document_id[:60]!r}; leave out / at its beginning and parts that are . or ..",
+            field="id",
+            limit="no . or .. between slashes",
+        )
 
 
 def _check_text(name: str, text: str, most: int) -> None:
@@ -112,6 +120,7 @@ def _check_text(name: str, text: str, most: int) -> None:
         raise InvalidRequest(
             f"{name} has {len(text)} characters; {most} at most", field=name, limit=f"{most} characters"
         )
+    check_surrogates(text, name)
     wrong = _CONTROL.search(text)
     if wrong is not None:
         raise InvalidRequest(

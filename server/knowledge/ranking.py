@@ -27,7 +27,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from functools import lru_cache
 
 from server.knowledge.passage_texts import ANSWER_WEIGHT
 from server.knowledge.vectors import Floats
@@ -150,11 +150,12 @@ def same_language(one: str, other: str) -> bool:
 
 def _is_exactly(passage: Passage, asked_words: Sequence[str]) -> bool:
     heading = passage.question or (passage.headings[-1] if passage.headings else "")
-    if not heading:
-        return False
-    return all(
-        mine == asked for mine, asked in zip_longest(words(heading), asked_words)
-    )  # to the first that differs
+    return bool(heading) and _heading_words(heading) == tuple(asked_words)
+
+
+@lru_cache(maxsize=16_384)  # of pages, and cut again for every question that finds them
+def _heading_words(heading: str) -> tuple[str, ...]:
+    return tuple(words(heading))
 
 
 def ranked(

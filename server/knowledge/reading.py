@@ -57,7 +57,10 @@ class EpochView(Protocol):
         """Count the passages that have a word of ``words.words``."""
 
     def match(self, expression: str, limit: int) -> Sequence[tuple[int, float]]:
-        """Find passages by an expression of ``words.match_expression``: ids and BM25 (higher is better), best first."""
+        """Find passages by an expression of ``words.match_expression``: ids and BM25 (higher is better), best first.
+
+        ``limit`` of them at most; below 0: all.
+        """
 
     def passages(self, ids: Sequence[int]) -> Mapping[int, StoredPassage]:
         """Read passages; ids that are not there are left out."""

@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from server.errors import NotReady
+from server.knowledge.postings import Postings
 from server.knowledge.ranking import (
     WORDS_WEIGHT,
     Candidate,
@@ -31,7 +32,7 @@ from server.knowledge.ranking import (
 )
 from server.knowledge.reading import EpochView, KnowledgeReader, StoredPassage
 from server.knowledge.vectors import Floats, VectorIndex, dots, rows_in, unpack_rows
-from server.knowledge.words import MOST_QUERY_WORDS, match_expression, words
+from server.knowledge.words import MOST_QUERY_WORDS, words
 from server.knowledge_domain import SearchAsked, SearchFound
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 BY_VECTOR, BY_WORDS = 60, 60  # found by each side
 READ_PASSAGES = 24  # of them, which are looked at closely; 4 for each hit where more hits are asked for
-REMEMBERED_PASSAGES = 1024  # that were read last: shoppers ask about the same pages; 4 MiB of usual ones
+REMEMBERED_PASSAGES = 8192  # that were read last: shoppers ask about the same pages; 32 MiB of usual ones
 MOST_ROWS_BY_WORDS = 1000  # of the word index for one question: a millisecond
 MOST_ASKED_CHARS = 4096  # of a question that words are taken from
 _FREQUENCY_DRIFT = 0.1  # change of the number of passages after which remembered frequencies are asked again
@@ -77,8 +78,9 @@ class KnowledgeSearch:
         self._passages = 0
         self._frequencies: dict[str, int] = {}
         self._frequencies_at = 0
-        # Of this epoch: words that no passage has, and passages that were read, those not asked for longest first.
+        # Of this epoch: words that no passage has, where the others stand, and passages that were read, those not asked for longest first.
         self._nowhere: set[str] = set()
+        self._postings = Postings()
         self._read: dict[int, StoredPassage] = {}
         self._fault = "the knowledge base has not been read yet"
         self._closed = False
@@ -163,7 +165,7 @@ class KnowledgeSearch:
         began_s = self._clock()
         with self._reader.view() as view:
             epoch = self._take_up(view)
-            asked_words = list(words(asked.text[:MOST_ASKED_CHARS]))
+            asked_words = tuple(words(asked.text[:MOST_ASKED_CHARS]))
             by_words = self._by_words(view, list(dict.fromkeys(asked_words))[:MOST_QUERY_WORDS])
             query_D = self._usable(asked.vector_D)
             candidates = self._candidates(view, by_words, query_D, max(READ_PASSAGES, 4 * asked.k))
@@ -184,6 +186,7 @@ class KnowledgeSearch:
             return view.epoch
         again = self._epoch is None or view.encoder != self._encoder or view.epoch < self._epoch
         self._nowhere.clear()
+        self._postings.clear()
         self._read.clear()
         index = VectorIndex(view.encoder[1]) if again else self._index
         changes = view.changes(None if again else self._epoch)
@@ -206,7 +209,7 @@ class KnowledgeSearch:
         chosen = rarest_within(frequencies, MOST_ROWS_BY_WORDS)
         if not chosen:
             return _ByWords({}, {})
-        found = view.match(match_expression(chosen), BY_WORDS)
+        found = self._postings.best(view, chosen, [frequencies[word] for word in chosen], BY_WORDS)
         shares = words_shares(found, self._passages, frequencies.values())
         return _ByWords(shares, {at: rank for rank, (at, _) in enumerate(found, 1)})
 

@@ -77,6 +77,7 @@ async def sync(
     source: str = "",
     prefix: str = "",
     dry_run: bool = False,
+    allow_empty: bool = False,
     limits: DocumentLimits = DocumentLimits(),  # noqa: B008 - frozen
     told: Callable[[int, int, SyncDone], None] = lambda at, of, done: None,
 ) -> SyncDone:
@@ -90,15 +91,25 @@ async def sync(
         source: name of this sync; empty: the folder's.
         prefix: goes before every id.
         dry_run: look, and change nothing.
+        allow_empty: a folder without a page takes away all that this sync has put in; otherwise it is taken for a mistake.
         limits: that a dry run holds documents against; otherwise the knowledge base does.
         told: progress after each file: how many, of how many.
 
     Raises:
+        InvalidRequest: the folder has no page, and there are documents of it that would be deleted.
         ServeError: the knowledge base cannot be reached or written; a second run goes on from there.
     """
     name = source or folder.resolve().name
     files = files_of(folder)
     theirs = {one.id: one.metadata async for one in place.documents()}
+    mine = sum(one.get(SOURCE_KEY) == name for one in theirs.values())
+    if not files and mine and not allow_empty:
+        raise InvalidRequest(
+            f"{folder} has no page ({', '.join(FORMATS)}), and {mine} documents of it would be deleted; is it the right folder? "
+            "Give --allow-empty if they are to go",
+            field="FOLDER",
+            limit="at least one page",
+        )
     done = SyncDone()
     seen: set[str] = set()
     for at, path in enumerate(files, 1):

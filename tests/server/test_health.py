@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import grpc
 import httpx
@@ -151,3 +152,16 @@ async def test_health_is_told_for_each_service() -> None:
         found = [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in asked]
     response = health_pb2.HealthCheckResponse
     assert found == [response.NOT_SERVING, response.NOT_SERVING, response.SERVING]
+
+
+async def test_a_damaged_knowledge_file_is_named_and_stops_nothing(tmp_path: Path) -> None:
+    """/readyz stays 200 and says which file is wrong and what to do."""
+    file = tmp_path / "knowledge.db"
+    file.write_bytes(b"this is no database, and long enough to be looked at as one" * 100)
+    async with serving(knowledge=file) as server, httpx.AsyncClient() as client:
+        await server.app.warm()
+        answer = await client.get(server.url + "/readyz")
+
+    assert answer.status_code == 200 and answer.json()["ready"]
+    (trouble,) = answer.json()["degraded"]
+    assert "knowledge base" in trouble and "damaged" in trouble

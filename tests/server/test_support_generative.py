@@ -18,7 +18,9 @@ from tests.server.support_world import RETURNS, SHIPPING, World
 ASKED = "How much does express delivery cost?"
 LIMITS = SupportLimits()
 ZH = "标准配送每单4.95欧元，满50欧元免运费。加急配送无论订单金额多少都收9.95欧元。"
-PAGES = (SHIPPING, RETURNS, "Software and download codes cannot be returned once the seal is broken.", ZH)
+PAGES = (SHIPPING, RETURNS, "Software and download codes cannot be returned once the seal is broken.", ZH,
+         "Electronics must be unused, complete and in their packaging. Most repairs are done in 10 working days. You can pay by card or by invoice.",
+         "开封的护肤品不能退货。礼品卡必须在30天内使用。部分商品可以免费退货。")  # fmt: skip
 
 TRUE = [
     "Express delivery costs €9.95.",
@@ -27,6 +29,13 @@ TRUE = [
     "You can return any item within 30 days of the day you received it.",
     "Software cannot be returned once the seal is broken.",
     "加急配送收9.95欧元。",
+    "The item must be unused and complete.",
+    "Electronics must be unused, complete and in their packaging.",
+    "Most repairs are done in 10 working days.",
+    "You can pay by card or by invoice.",
+    "开封的护肤品不能退货。",
+    "礼品卡必须在30天内使用。",
+    "部分商品可以免费退货。",
 ]
 FALSE = [
     "Express delivery costs €4.95.",  # the other one's price
@@ -43,6 +52,25 @@ FALSE = [
     "加急配送收4.95欧元。",
     "标准配送免运费。",
     "特快配送每单4.95欧元，满50欧元免运费。",
+    "The item must not be unused, complete.",
+    "The item must be used and complete.",
+    "The item must be unused or complete.",
+    "The item must not be complete.",
+    "The item can be unused and complete.",
+    "Electronics must be unused, complete or in their packaging.",
+    "All repairs are done in 10 working days.",
+    "Repairs are always done in 10 working days.",
+    "Repairs are done in 10 working days.",
+    "You can pay by card and by invoice.",
+    "You must pay by card or by invoice.",
+    "You cannot pay by card or by invoice.",
+    "Some software cannot be returned once the seal is broken.",
+    "Only software cannot be returned once the seal is broken.",
+    "开封的护肤品能退货。",
+    "未开封的护肤品不能退货。",
+    "礼品卡可以在30天内使用。",
+    "所有商品可以免费退货。",
+    "商品可以免费退货。",
 ]
 
 

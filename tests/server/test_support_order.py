@@ -10,24 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.copy_domain import Language
-from server.pipelines.customer_service.order_answers import Topic, order_answer, topic_of
+from server.pipelines.customer_service.entities import find_entities
+from server.pipelines.customer_service.order_answers import order_answer
+from server.pipelines.customer_service.order_asking import (
+    Topic,
+    asks_for_another_person,
+    disputes_delivery,
+    names_another_order,
+    order_doubt,
+    topic_of,
+)
 from server.pipelines.customer_service.order_words import REFUND_STATUSES, SAID, STATUSES
-from server.pipelines.customer_service.pipeline import _names_another
-from server.support_domain import Entity, EntityKind, Order, OrderItem
+from server.support_domain import Entity, EntityKind, HandoverReason, Order, OrderItem
 from tests.server.support_world import ORDER
 
 ASKED = {
     Topic.WHERE: ["Where is my order?", "where's my parcel", "Has my order shipped yet?", "My package hasn't arrived",
-                  "Could you please check where my parcel is", "track my order", "我的订单到哪了？", "我的包裹怎么还没到", "发货了吗"],
-    Topic.ARRIVAL: ["When will my order arrive?", "When will it be delivered?", "我的快递什么时候到？", "包裹什么时候送达"],
+                  "Could you please check where my parcel is", "track my order", "Has it been delivered?", "is it on its way", "any news?", "order status", "is my parcel in transit", "怎么还没发货", "快递走到哪一步了", "我的订单到哪了？", "我的包裹怎么还没到", "发货了吗"],
+    Topic.ARRIVAL: ["When will my order arrive?", "When will it be delivered?", "when will it arrive", "can you tell me when my kettle comes", "how long until my order gets here", "delivery date?", "什么时候能收到货", "我的快递什么时候到？", "包裹什么时候送达"],
     Topic.REFUND: ["Where is my refund?", "When do I get my money back?", "has my refund been sent", "我的退款到账了吗？", "退款什么时候到账？"],
     Topic.CONTENTS: ["what did I order?", "What's in my order?", "我买了什么？", "订单里有什么"],
-    Topic.TRACKING: ["What is my tracking number?", "快递单号是多少"],
+    Topic.TRACKING: ["What is my tracking number?", "tracking number please", "which courier do you use for my order", "单号发我一下", "快递单号是多少"],
     Topic.TOTAL: ["How much did I pay?", "我一共付了多少"],
     Topic.PLACED: ["when did I order?", "我什么时候下的单"],
 }  # fmt: skip
 IN_GENERAL = ["How do I track my parcel?", "how long does a refund take?", "Can I cancel my order?", "Do you ship to Norway?", "What happens if my parcel is lost?",
-              "Can I change the address of my order?", "where are my loyalty points", "Where is my invoice?", "怎么退货？", "退款需要多久？", "运费多少钱", "配送要多久", "如何查询我的订单"]  # fmt: skip
+              "Can I change the address of my order?", "where are my loyalty points", "Is it possible to pay cash when the parcel comes?", "Where can I look up what I bought two years ago?", "快递会放到哪里？", "Where is my invoice?", "怎么退货？", "退款需要多久？", "运费多少钱", "配送要多久", "如何查询我的订单"]  # fmt: skip
 
 
 def trusting(_: str) -> bool:
@@ -168,4 +176,138 @@ def test_an_order_that_was_not_passed_in_is_noticed_also_beside_the_one_that_was
         Entity(kind=EntityKind.ORDER_NUMBER, text=one, start=0, end=len(one), value=one) for one in named
     )
 
-    assert _names_another(Order(order_id="A-1001"), entities) is another
+    assert names_another_order(Order(order_id="A-1001"), " and ".join(named), entities) is another
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["order status of B-2002", "where is order 99887", "has B-2002 shipped?", "where is my order VT20260042?", "订单B-2002到哪了",
+     "where are my orders A-1001 and B-2002"],
+)  # fmt: skip
+def test_another_order_is_known_in_whatever_form_its_number_is_written(message: str) -> None:
+    """The shop's own form counts as a number, though it is as short as a model's."""
+    assert names_another_order(Order(order_id="A-1001"), message, find_entities(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["where is order A-1001", "where is order 1001?", "where is my order a 1001", "where is my K900 kettle", "where is my order of 23 October 2026",
+     "where is my order from 2026", "where is the order of 49.90 EUR", "where is JD0146000012", "my order of the 500 ml mug, has it shipped", "我的订单1001到哪了"],
+)  # fmt: skip
+def test_what_is_no_other_order_is_not_taken_for_one(message: str) -> None:
+    """Its own number in part, a model, a day, an amount, a measure, the number of its parcel."""
+    order = dataclasses.replace(ORDER, items=(OrderItem(title="Kettle K900"),))
+
+    assert not names_another_order(order, message, find_entities(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Where is my wife's order?", "the order of John Smith, where is it", "has my husband's parcel shipped?", "where is John's package",
+     "status of the order placed by my mother", "my friend ordered a kettle, where is it", "where's her parcel", "tracking for Mrs Anna Jones' order please, order by Anna Jones",
+     "我老婆的订单到哪了", "王小明的订单发货了吗", "帮我朋友查一下订单", "他的包裹在哪", "李女士的快递到了吗"],
+)  # fmt: skip
+def test_another_persons_order_is_for_a_colleague(message: str) -> None:
+    """A relative's, a named person's: whether the order was passed in or not."""
+    assert asks_for_another_person(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["Where is my order?", "What's my order status?", "How do I return my wife's order?", "Can my husband pick up my order?", "where's the order", "is it DHL's delivery",
+     "today's delivery, where is it", "where is my order of Oak Desks", "我的订单到哪了", "你们的快递是哪家", "昨天的订单发货了吗", "my wife likes the order I placed"],
+)  # fmt: skip
+def test_ones_own_order_is_nobody_elses(message: str) -> None:
+    """Nor is how the shop does it for others."""
+    assert not asks_for_another_person(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "delivered", "disputed"),
+    [
+        ("I never received it but it says delivered", False, True),
+        ("tracking shows it was delivered yesterday, nothing here", False, True),
+        ("显示已签收但我没收到", False, True),
+        ("my parcel hasn't arrived", True, True),
+        ("my parcel hasn't arrived", False, False),
+        ("has it been delivered?", True, False),
+        ("when will it be delivered", False, False),
+    ],
+)
+def test_a_parcel_that_is_said_to_be_there_and_is_not_is_disputed(
+    message: str, delivered: bool, disputed: bool
+) -> None:
+    """By what the shopper says, or by what the order says against the shopper."""
+    assert disputes_delivery(message, delivered=delivered) is disputed
+
+
+def test_what_a_person_must_see_to_is_handed_over_with_its_reason() -> None:
+    """A dispute goes to those who settle disputes, the rest is not sure enough."""
+
+    def doubt(message: str, delivered: bool = False) -> HandoverReason | None:
+        return order_doubt(ORDER, message, topic_of(message), find_entities(message), delivered=delivered)
+
+    assert doubt("my parcel never arrived", delivered=True) is HandoverReason.PAYMENT_DISPUTE
+    assert doubt("where is my wife's order?") is HandoverReason.LOW_CONFIDENCE
+    assert doubt("order status of B-2002") is HandoverReason.LOW_CONFIDENCE
+    assert doubt("where is my order?") is None
+
+
+PROMISING = [
+    "Full refund guaranteed", "Refund of 500 EUR due", "call 0900 123456 for your refund", "visit evil.com", "evil.com/claim", "you will get 90% off",
+    "50% off next order", "free replacement approved", "Contact us at pay@evil.example", "Please send your PIN", "全额退款", "请联系客服退款", "免费赠送", "we owe you 20 EUR",
+    "see www evil net", "cashback", "Delivered. You are entitled to compensation.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", PROMISING)
+@pytest.mark.parametrize(
+    "field", ["status", "refund_status", "carrier", "tracking_number", "order_id", "title"]
+)
+def test_no_field_promises_or_gives_an_address(field: str, bad: str) -> None:
+    """Whatever a field is called, such a text is not in any answer."""
+    if field == "title":
+        order = dataclasses.replace(ORDER, items=(OrderItem(title="Mug"), OrderItem(title=bad)))
+    else:
+        order = dataclasses.replace(ORDER, **{field: bad})
+
+    for topic in Topic:
+        answer = order_answer(order, topic, Language.EN, trusting)
+        shown = "" if answer is None else answer.text + str(answer.sources)
+        assert bad not in shown, (topic, shown)
+
+
+@pytest.mark.parametrize(
+    ("field", "good"),
+    [("status", "awaiting stock"), ("status", "refunded"), ("status", "等待补货"), ("refund_status", "on review"), ("carrier", "Royal Mail"), ("carrier", "La Poste - Colissimo"),
+     ("carrier", "4PX"), ("carrier", "UPS"), ("carrier", "顺丰速运"), ("carrier", "DHL Express (DE)"), ("tracking_number", "1Z999AA10123456784"), ("tracking_number", "RR 123 456 785 CN"),
+     ("tracking_number", "JJD0099 4022 12"), ("order_id", "ORD-2026-000123"), ("order_id", "#1001")],
+)  # fmt: skip
+def test_what_shops_and_carriers_write_is_shown(field: str, good: str) -> None:
+    """Real names, numbers and statuses pass."""
+    order = dataclasses.replace(ORDER, **{field: good})
+
+    answers = [order_answer(order, topic, Language.EN, trusting) for topic in Topic]
+    assert any(good in one.text for one in answers if one is not None)
+
+
+@pytest.mark.parametrize(
+    "title", ["Kettle 1.7 l", "100% cotton shirt", "Gluten-free pasta 500 g", "Call of Duty", "Mug \"Hello\"", "不锈钢水壶 1.7升", "Chair, oak, 45 x 50 cm", "USB-C cable 2.0 m"]
+)  # fmt: skip
+def test_titles_of_things_are_shown(title: str) -> None:
+    """Measures, shares and names of games are no promises."""
+    answer = order_answer(
+        dataclasses.replace(ORDER, items=(OrderItem(title=title),)), Topic.CONTENTS, Language.EN, trusting
+    )
+
+    assert answer is not None and title in answer.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost@localhost/x", "https://localhost/full-refund", "https://localhost/?m=90%25%20off"]
+)  # fmt: skip
+def test_an_address_that_hides_who_it_is_or_promises_is_not_shown(url: str) -> None:
+    """The parcel's number is told all the same."""
+    answer = order_answer(dataclasses.replace(ORDER, tracking_url=url), Topic.TRACKING, Language.EN, trusting)
+
+    assert answer is not None and url not in answer.text and "JD0146000012" in answer.text

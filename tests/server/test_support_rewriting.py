@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.pipelines.customer_service.rewriting import MOST_CHARS, leans, whole_question
+from server.pipelines.customer_service.rewriting import MOST_CHARS, leans, newly_asked, whole_question
 from server.support_domain import Role, Turn
 from tests.server.support_world import talk
 
@@ -67,3 +67,33 @@ def test_any_conversation_gives_a_bounded_question_that_ends_with_the_message(sa
 def test_any_text_either_leans_or_does_not(text: str) -> None:
     """No text is too strange."""
     assert leans(text) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "new"),
+    [
+        ("How much is express delivery?", "and to Norway?", {"norway"}),
+        ("How long is the warranty?", "what about bicycles?", {"bicycl"}),
+        ("Where are your shops?", "is there one in Berlin?", {"berlin"}),
+        ("羊毛怎么洗？", "真丝呢", {"真丝"}),
+        ("快递运费多少？", "那日本呢？", {"日本"}),
+        ("Can I change the address?", "even after it has shipped?", set()),
+        ("Do you wrap gifts?", "how much is it?", set()),
+        ("Do you wrap gifts?", "for 12 too?", set()),
+        ("Is delivery to Norway possible?", "and express delivery?", {"express"}),
+    ],
+)
+def test_what_is_new_in_a_follow_up_is_known(before: str, message: str, new: set[str]) -> None:
+    """Its subject, or a name in it; how it is asked, and what was asked before, is not new."""
+    turns = (
+        Turn(role=Role.USER, content=before),
+        Turn(role=Role.ASSISTANT, content="..."),
+        Turn(role=Role.USER, content=message),
+    )
+
+    assert newly_asked(message, whole_question(turns)) == new
+
+
+def test_a_question_that_stands_alone_has_nothing_new() -> None:
+    """Everything in it is what is asked."""
+    assert newly_asked("Do you deliver to Norway?", "Do you deliver to Norway?") == frozenset()

@@ -139,3 +139,12 @@ def test_what_a_shop_adds_is_heard_and_a_bad_file_is_named(tmp_path: Path) -> No
         open_hearing([], [], forms)
     with pytest.raises(ValueError, match="cannot be read"):
         open_hearing([], [], tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "said", ["I don't need a lawyer, just my refund", "no lawyer needed", "I need no lawyer"]
+)
+def test_who_needs_no_lawyer_is_not_heard_to_need_one(said: str) -> None:
+    """Only the word is there."""
+    assert find_signals(said).legal == ""
+    assert find_signals(said + ", but I will sue you").legal

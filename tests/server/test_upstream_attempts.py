@@ -14,6 +14,7 @@ from server.engines.upstream import UpstreamText
 from server.engines.upstream_server import UpstreamServer
 from server.engines.upstream_wire import WireCodec
 from server.errors import Code, EngineFault, InvalidRequest, NotReady, Overloaded
+from server.http_api.status import STATUS
 from server.text_domain import (
     Chunk,
     Failed,
@@ -173,6 +174,28 @@ async def test_our_own_wrong_key_is_not_the_callers_fault() -> None:
         error = failure(await write(text))
 
     assert error.code is Code.INTERNAL and "because" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "status"),
+    [
+        (500, Code.BAD_UPSTREAM, 502),
+        (502, Code.BAD_UPSTREAM, 502),
+        (503, Code.NOT_READY, 503),
+        (504, Code.DEADLINE_EXCEEDED, 504),
+        (sse(b"{nonsense"), Code.BAD_UPSTREAM, 502),
+        (httpx.ReadTimeout("slow"), Code.DEADLINE_EXCEEDED, 504),
+        (httpx.RemoteProtocolError("gone"), Code.BAD_UPSTREAM, 502),
+        (httpx.ConnectError("no"), Code.NOT_READY, 503),
+    ],
+    ids=["500", "502", "503", "504", "nonsense", "slow", "broke off", "down"],
+)
+async def test_a_failure_behind_us_is_told_from_our_own(first: Any, code: Code, status: int) -> None:
+    """502: it failed or cannot be read; 504: it took too long; 503: it is not there, or says so."""
+    async with upstream(There(first), retries=0) as text:
+        error = failure(await write(text))
+
+    assert error.code is code and STATUS[error.code] == status
 
 
 BROKEN: list[Any] = [

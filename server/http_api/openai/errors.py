@@ -27,6 +27,7 @@ TYPE: dict[Code, str] = {
     Code.DEADLINE_EXCEEDED: "timeout_error",
     Code.NOT_READY: "server_error",
     Code.CANCELLED: "cancelled_error",
+    Code.BAD_UPSTREAM: "server_error",
     Code.INTERNAL: "server_error",
 }
 _CODE = {Code.UNAUTHENTICATED: "invalid_api_key", Code.NOT_FOUND: "model_not_found"}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.errors import InvalidRequest
+from server.knowledge.cutting.bounds import check_lines
 from server.knowledge.cutting.html import HtmlPage
 from server.knowledge.cutting.markdown import markdown_page
 from server.knowledge.cutting.pieces import MOST_PASSAGES, CutSpan, Outline, packed, pieces_of
@@ -93,6 +94,7 @@ def _html(document: Document) -> Cut:
 
 
 def _text(document: Document) -> Cut:
+    check_lines(document.text)
     outline, text, start = Outline(), document.text, 0
     for line in text.splitlines(keepends=True):
         pass_end = start + len(line)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 from bisect import bisect_left, bisect_right
+from itertools import islice
 
+from server.knowledge.cutting.bounds import MOST_TOKENS, check_tokens
 from server.knowledge.cutting.html_tokens import Kind, Token, attributes, tokens
 from server.knowledge.cutting.pieces import Outline, Span, pieces_of
 
@@ -62,9 +64,14 @@ class HtmlPage:
     """
 
     def __init__(self, source: str) -> None:
-        """Read the source; it need not be well-formed."""
+        """Read the source; it need not be well-formed.
+
+        Raises:
+            InvalidRequest: it has more tags than it may have.
+        """
         self._source = source
-        self._tokens = list(tokens(source))
+        self._tokens = list(islice(tokens(source), MOST_TOKENS + 1))
+        check_tokens(len(self._tokens))
         self._starts = [token.start for token in self._tokens]
         self._unread = _unread(self._tokens)
         self.outline = Outline()

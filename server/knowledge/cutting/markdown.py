@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 
+from server.knowledge.cutting.bounds import MOST_NESTING, check_cells, check_lines
 from server.knowledge.cutting.pieces import Outline, pieces_of
 
 _LINE_END = re.compile(r"\r\n?|\n")  # as markdown-it counts lines
@@ -20,7 +21,9 @@ _OWN_ANCHOR = re.compile(r"[ \t]*\{[ \t]*#([\w\-:.]+)[ \t]*\}[ \t]*$")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
 _MARKS = re.compile(r"(\*{1,3}|_{2,3}|`+|~~)(?=\S)(.+?)(?<=\S)\1")
 _COMMENT = re.compile(r"\s*<!--.*?(?:-->|\Z)\s*\Z", re.S)
-_parser = MarkdownIt("commonmark").enable("table").disable(["inline", "text_join"])
+_parser = (
+    MarkdownIt("commonmark", {"maxNesting": MOST_NESTING}).enable("table").disable(["inline", "text_join"])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,13 @@ class MarkdownPage:
 
 
 def markdown_page(text: str) -> MarkdownPage:
-    """Find the sections of a page."""
+    """Find the sections of a page.
+
+    Raises:
+        InvalidRequest: it has more structure than it may have.
+    """
+    check_lines(text)
+    check_cells(text)
     front = _FRONT.match(text, 0, _FRONT_MOST_CHARS) if text[:5].lstrip("\ufeff").startswith("---") else None
     lines_said = _FRONT_LINE.findall(front.group(1)) if front else []
     said: dict[str, str] = {name: value.strip("\"'") for name, value in lines_said}

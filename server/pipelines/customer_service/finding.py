@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,8 @@ from server.encoder_domain import EncodeRequest, InputKind, Truncate
 from server.errors import DeadlineExceeded, InvalidRequest, ServeError
 from server.knowledge_domain import Hit, Knowledge, Passage, SearchAsked
 from server.pipelines.customer_service.events import Emit
-from server.pipelines.customer_service.extractive import usable_hits
 from server.pipelines.customer_service.intents import intent_of, intent_probabilities
+from server.pipelines.customer_service.page_trust import PageTrust
 from server.pipelines.customer_service.passage_intents import PassageIntents
 from server.sentence_encoder import SentenceEncoder
 from server.support_domain import Entity, Intent, Missing, SupportRequest
@@ -34,7 +33,6 @@ MOST_CANDIDATES = (
     6  # hits of which it is asked what they are about; the right one is among them in 19 of 20 questions
 )
 ENCODER_SHARE = 0.5  # of the time left; an encoder that hangs leaves the rest to a search by words
-REMEMBERED_PAGES = 4096
 LEAST_KNOWN = 0.7  # share of a question's tokens that the encoder has; below, words alone find better (MiniLM on Chinese: 0.3)
 NOTHING_HEARD = Intent(label="", confidence=0.0)
 
@@ -52,10 +50,11 @@ class Case:
         entities: that the message names.
         intent: what it is about; ``intents_C`` are the probabilities of all of them, None: there is no head.
         asked: the whole question, with what it leans on.
-        hits: passages that were found, best first.
+        hits: passages that were found, best first; those that may not be quoted are among them until they are weighed.
         epoch: of the knowledge base, where ``searched``.
         missing: what was away.
         confidence: of the best passage.
+        strong: whether that is quoted whatever the question's intent.
         times_s: by stage.
     """
 
@@ -72,6 +71,7 @@ class Case:
     epoch: int = 0
     searched: bool = False
     confidence: float = 0.0
+    strong: bool = False
     missing: list[Missing] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=dict)
 
@@ -92,22 +92,28 @@ class Finding:
         Args:
             encoder: None: there is none.
             knowledge: None: there is none.
-            suspicious: whether a page gives instructions; then it is not found.
+            suspicious: whether a text gives instructions; then its page is not quoted.
             intent_threshold: least probability of an intent; None: the model's own.
             clock: monotonic seconds.
         """
         self._encoder = encoder
         self._knowledge = knowledge
-        # Pages are heard with every question that finds them, and say the same each time; what shoppers write is not kept.
-        self._suspicious = lru_cache(maxsize=REMEMBERED_PAGES)(suspicious)
+        self._trust = PageTrust(suspicious)
         self._intent_threshold = intent_threshold
         self._clock = clock
         self._about = None if encoder is None else PassageIntents(encoder)
 
     async def learn(self, passages: Sequence[Passage]) -> None:
         """Read what passages are about, behind all that is live; raises ``ServeError`` where the encoder is away."""
+        for passage in passages:
+            self._trust.may_quote(passage)
+            await asyncio.sleep(0)  # half a millisecond each, and somebody may be asking
         if self._about is not None:
             await self._about.learn(passages)
+
+    def may_quote(self, passage: Passage) -> bool:
+        """Whether a passage may be quoted; see ``PageTrust``."""
+        return self._trust.may_quote(passage)
 
     async def find(self, case: Case) -> list[float]:
         """Fill the case's intent and hits.
@@ -186,6 +192,6 @@ class Finding:
             return
         finally:
             case.times_s["retrieve"] = self._clock() - began_s
-        case.hits = usable_hits(found.hits, self._suspicious)
+        case.hits = found.hits
         case.epoch = found.epoch
         case.searched = True

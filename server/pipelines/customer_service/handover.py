@@ -32,7 +32,7 @@ TOLD: dict[Language, dict[HandoverReason, str]] = {
         HandoverReason.ANGRY: "I am sorry that this went wrong. A colleague will take over and look at it.",
         HandoverReason.VULNERABLE: "Thank you for telling us. A colleague will take over and speak with you in person.",
         HandoverReason.LEGAL: "I am passing this on to a colleague who deals with legal matters.",
-        HandoverReason.PAYMENT_DISPUTE: "I am passing this on to a colleague who deals with payments.",
+        HandoverReason.PAYMENT_DISPUTE: "I am passing this on to a colleague who deals with disputed payments and deliveries.",
         HandoverReason.SAFETY: (
             "Please stop using the product for now. A colleague will take over at once. In an emergency, call the local emergency number."
         ),
@@ -45,7 +45,7 @@ TOLD: dict[Language, dict[HandoverReason, str]] = {
         HandoverReason.ANGRY: "很抱歉出了这样的问题，我已为您转接同事来处理。",
         HandoverReason.VULNERABLE: "谢谢您告诉我们，我已为您转接同事，由同事亲自与您沟通。",
         HandoverReason.LEGAL: "我已为您转接负责法律事务的同事。",
-        HandoverReason.PAYMENT_DISPUTE: "我已为您转接负责支付问题的同事。",
+        HandoverReason.PAYMENT_DISPUTE: "我已为您转接负责支付和配送争议的同事。",
         HandoverReason.SAFETY: "请先停止使用该商品。我已为您转接同事，如遇紧急情况请拨打当地急救电话。",
     },
 }

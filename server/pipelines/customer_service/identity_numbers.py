@@ -27,7 +27,8 @@ _LETTERED = (
     ("twid", r"(?<![a-z0-9])[a-z][12]\d{8}(?![a-z0-9])"),
     ("cpf", r"(?<![\d.])\d{3}\.\d{3}\.\d{3}-\d\d(?!\d)"),
     ("nir", r"(?<![a-z0-9])[12]\s?\d\d\s?(?:0[1-9]|1[0-2])\s?(?:\d\d|2[ab])\s?\d{3}\s?\d{3}\s?\d\d(?!\d)"),
-    ("named", r"(?:passport|driving licen[cs]e|driver'?s? licen[cs]e|护照|驾照|通行证)(?: ?(?:number|no|num|#|is|号码?|为|是)\.?)*\s?[:：#]?\s?(?P<number>(?=[a-z0-9]*\d{4})[a-z0-9]{6,16})(?![a-z0-9])"),
+    ("named", r"(?:passport|passeport|reisepass|pasaporte|travel document|driving licen[cs]e|driver'?s? licen[cs]e|fuhrerschein|identity card|id card|护照|驾照|通行证|台胞证|身份证件)(?: ?(?:number|no|num|nr|#|is|was|号码?|编号|为|是)\.?)*\s?[:：#]?\s?(?P<number>(?=(?:[a-z×]{0,4}[ -]?\d){4})(?:(?:[a-z]{1,3}[ -])?\d{2,9}(?: \d{2,6}){1,3}|(?:[a-z]{1,3}[ -])?[a-z0-9×]{5,16}))(?![a-z0-9×])"),
+    ("mrz", r"(?<![a-z0-9<])p[a-z<][a-z<]{3}[a-z]{1,38}<<[a-z<]{2,39}|(?<![a-z0-9<])[a-z0-9<]{9}\d[a-z]{3}\d{7}[mfx<]\d{7}[a-z0-9<]{2,16}"),
     ("old", r"(?:身份证)[^\d\n]{0,12}(?P<number>\d{15})(?!\d)"),
 )  # fmt: skip
 _PATTERNS = tuple((name, re.compile(pattern)) for name, pattern in _LETTERED)

@@ -25,6 +25,7 @@ _HOST = re.compile(
 )
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.!#$%&'*+/=?^_`{|}~-")
 _ONE_SPACE = re.compile(r"(?:(?:\s?(?:\.|dot)\s?|\s)[a-z0-9]){2,20}$")
+_QUOTED_LOCAL = re.compile(r"(?:[a-z0-9._%+-]{0,64}\.)?\"(?:[^\"\\\n]|\\.){1,64}\"$")
 _OTHER_LOCAL = re.compile(r"[^\W_]{1,24}$")
 MOST_LOCAL_CHARS = 256
 MOST_LOGGED_CHARS = 20_000
@@ -129,6 +130,9 @@ def _mailboxes(folded: str) -> Iterator[Personal]:
         if start - begin == 1:  # "j o h n @ example.com"
             apart = _ONE_SPACE.search(folded, max(floor, begin - 60), start)
             begin = apart.start() if apart is not None else begin
+        if begin == start and folded[start - 1 : start] == '"':  # "john doe"@example.com
+            quoted = _QUOTED_LOCAL.search(folded, max(floor, start - 132), start)
+            begin = start if quoted is None else quoted.start()
         if begin == start:  # a name in another script
             name = _OTHER_LOCAL.search(folded, max(floor, start - 24), start)
             begin = start if name is None else name.start()

@@ -1,8 +1,8 @@
 """Questions about an order, answered from the order that the caller passed in and from nothing else.
 
-A field is data whatever it says: dates must be dates, numbers and carriers are shown only where they look like what they
-should be, a status is said in our words where it is one of those that shops use and else quoted if it reads like a status,
-and a title that gives instructions is not repeated. What a field does not say is said to be not known.
+A field is data whatever it says (``order_fields``): a status is said in our words where it is one of those that shops use and
+else quoted if it reads like a status; what promises, gives an address or gives instructions is not repeated. What a field
+does not say is said to be not known.
 
 Units: money in the order's currency.
 """
@@ -12,60 +12,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from server.copy_domain import Language
-from server.pipelines.customer_service.order_words import (
-    REFUND_STATUSES,
-    SAID,
-    STATUSES,
-    order_phrases,
+from server.pipelines.customer_service.order_asking import Topic
+from server.pipelines.customer_service.order_fields import (
+    shown_carrier,
+    shown_order_id,
+    shown_status,
+    shown_title,
+    shown_tracking_number,
+    shown_url,
+    status_words,
 )
-from server.pipelines.product_copy.folding import fold, visible
+from server.pipelines.customer_service.order_words import REFUND_STATUSES, SAID, STATUSES
+from server.pipelines.product_copy.folding import visible
 from server.support_domain import Order, Source
-from server.support_limits import is_web_address, iso_day
+from server.support_limits import iso_day
 
 ORDER_SOURCE = "order"
-_NAME = re.compile(r"[\w .&'+-]{1,40}")
-_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/-]{2,39}")
-_STATUS = re.compile(r"[^\W\d]+(?:[ _-][^\W\d]+){0,2}")
 MOST_SHOWN = 20  # lines of an order in one answer
-
-
-class Topic(StrEnum):
-    """What of an order is asked for."""
-
-    WHERE = "where"
-    ARRIVAL = "arrival"
-    REFUND = "refund"
-    CONTENTS = "contents"
-    TRACKING = "tracking"
-    TOTAL = "total"
-    PLACED = "placed"
-
-    @property
-    def label(self) -> str:
-        """What the intent is called."""
-        return _LABELS[self]
-
-
-_LABELS = {
-    Topic.WHERE: "track_order", Topic.ARRIVAL: "delivery_date", Topic.REFUND: "refund_status", Topic.CONTENTS: "order_contents",
-    Topic.TRACKING: "track_order", Topic.TOTAL: "order_total", Topic.PLACED: "order_date",
-}  # fmt: skip
-_ASKED: tuple[tuple[Topic, re.Pattern[str]], ...] = tuple(
-    (topic, re.compile(order_phrases(topic.value))) for topic in
-    (Topic.REFUND, Topic.TRACKING, Topic.CONTENTS, Topic.TOTAL, Topic.PLACED, Topic.ARRIVAL, Topic.WHERE)
-)  # fmt: skip
-_POLICY = re.compile(order_phrases("policy"))
-
-
-def topic_of(message: str) -> Topic | None:
-    """What of the shopper's own order a message asks for; None: nothing, or how the shop does it in general."""
-    plain = fold(message[:400])
-    if _POLICY.search(plain):
-        return None
-    return next((topic for topic, phrases in _ASKED if phrases.search(plain)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +65,8 @@ class _Reading:
         return tuple(Source(id=ORDER_SOURCE, title=title, quote=f"{name}: {value}") for name, value in kept)
 
     def name(self) -> str:
-        number = self.order.order_id.strip()
-        return number if _NUMBER.fullmatch(number) and not self._suspicious(number) else ""
+        number = shown_order_id(self.order.order_id)
+        return number if number and not self._suspicious(number) else ""
 
     def day(self, field: str) -> str:
         day = iso_day(getattr(self.order, field))
@@ -117,24 +82,22 @@ class _Reading:
         raw = visible(getattr(self.order, field))
         if not raw:
             return "", ""
-        meaning = known.get(re.sub(r"[\s_-]+", " ", fold(raw)).strip(), "")
+        meaning = known.get(status_words(raw), "")
         if meaning:
             self.use(field, raw)
             return meaning, self.said[f"{field}_{meaning}"]
-        if len(raw) <= 30 and _STATUS.fullmatch(raw) and not self._suspicious(raw):
-            self.use(field, raw)
-            return "", self.said[f"{field}_quoted"].format(status=raw)
+        quoted = shown_status(raw)
+        if quoted and not self._suspicious(quoted):
+            self.use(field, quoted)
+            return "", self.said[f"{field}_quoted"].format(status=quoted)
         return "", ""
 
     def parcel(self) -> list[str]:
         """The sentences that say who carries it and where to follow it."""
         order, told = self.order, []
-        carrier = visible(order.carrier)
-        if not (_NAME.fullmatch(carrier) and not self._suspicious(carrier)):
+        carrier, number = shown_carrier(order.carrier), shown_tracking_number(order.tracking_number)
+        if carrier and self._suspicious(carrier):
             carrier = ""
-        number = visible(order.tracking_number)
-        if not (_NUMBER.fullmatch(number) and any(map(str.isdigit, number))):
-            number = ""
         if carrier:
             self.use("carrier", carrier)
         if number:
@@ -145,10 +108,17 @@ class _Reading:
             told.append(self.said["carrier"].format(carrier=carrier))
         elif number:
             told.append(self.said["number"].format(number=number))
-        if order.tracking_url and is_web_address(order.tracking_url):
-            self.use("tracking_url", order.tracking_url)
-            told.append(self.said["url"].format(url=order.tracking_url))
+        url = shown_url(order.tracking_url)
+        if url:
+            self.use("tracking_url", url)
+            told.append(self.said["url"].format(url=url))
         return told
+
+
+def is_delivered(order: Order) -> bool:
+    """Whether the order says that it was delivered."""
+    meaning = STATUSES.get(status_words(order.status), "")
+    return meaning == "delivered" or (not meaning and iso_day(order.delivered_on) is not None)
 
 
 def order_answer(
@@ -216,7 +186,7 @@ def _contents(reading: _Reading) -> list[str]:
     lines: list[str] = []
     hidden = 0
     for at, item in enumerate(reading.order.items):
-        title = visible(item.title)
+        title = shown_title(item.title)
         if len(lines) == MOST_SHOWN or not title or reading._suspicious(title):
             hidden += 1
             continue

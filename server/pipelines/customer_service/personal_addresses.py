@@ -31,8 +31,22 @@ _BOX = re.compile(
     r"\b(?:p\.?\s?o\.?\s?box|post office box)\s?#?\s?\d{1,6}|邮政?信箱\s?\d{1,6}\s?号?"
     r"|\b(?:[a-z]{2,30}(?:strasse|straße|weg|platz|allee|gasse|straat|laan))\s\d{1,4}\s?[a-z]?\b(?:,?\s(?:d-)?\d{4,5}\s[a-z]{2,30})?"
     r"|\b\d{1,4},?\s(?:bis |ter )?(?:rue|boulevard|chemin|impasse|allee)\s(?:d[eu']s?\s?)?(?:l[ae']s?\s?)?[a-z'-]{2,30}(?:\s[a-z'-]{2,30}){0,2}"
-    r"|\b(?:calle|avenida|via|viale|rua|plaza)\s(?:de(?:l| la)? )?[a-z]{3,20}(?:\s[a-z]{3,20}){0,2},?\s(?:n[.o°]{0,2}\s?)?\d{1,4}\b"
+    r"|\b(?:calle|avenida|viale|rua|plaza)\s(?:de(?:l| la)? )?[a-z]{3,20}(?:\s[a-z]{3,20}){0,2},?\s(?:n[.o°]{0,2}\s?)?\d{1,4}\b"
+    r"|\bvia\s[a-z]{3,20}(?:\s[a-z]{3,20}){0,2}(?:,\s|\sn[.o°]{1,2}\s?)\d{1,4}\b"
 )
+# Streets as the continent writes them: the number behind the name, the postcode before the town.
+_EURO_NAME = r"[a-z][a-z.'-]{1,24}"
+_EURO_NO = r"\d{1,4}\s?(?:[a-z](?![a-z]))?(?:\s?[/-]\s?\d{1,4})?"
+_EURO_ZIP = r"(?:(?:d|a|ch|f|b|nl|l|i|e|pl|cz|dk|s|fin)-)?(?:\d{5}|\d{4}(?: ?[a-z]{2}(?![a-z]))?|\d{2}-\d{3}|\d{3} \d{2}|\d{4}-\d{3})"
+_EURO_TOWN = rf"\s(?P<town>{_EURO_NAME}(?:[ -]{_EURO_NAME}){{0,2}})"
+_EUROPEAN = re.compile(
+    rf"(?<![a-z0-9])(?P<street>(?:{_EURO_NAME}\s){{0,3}}{_EURO_NAME})\s(?:nr\.?\s?|n[o°]\.?\s?)?{_EURO_NO}\s?,?\s{{1,2}}(?P<zip>{_EURO_ZIP}){_EURO_TOWN}"
+)
+_EURO_STREET = re.compile(
+    rf"(?<![a-z0-9])(?:[a-z]{{2,24}}(?:str(?:\.|asse)?|damm|ufer|steig|chaussee|gracht|plein|kade|dijk|singel|gatan|vagen|gade|vej|veien|gata|katu)|[a-z]{{2,24}}[ -]str(?:\.|asse)?)\s{_EURO_NO}(?![a-z0-9])"
+    rf"|(?<![a-z0-9])(?:ul\.|ulica|aleja|al\.|plac|pl\.|c/|calle|avda\.?|paseo|rua|travessa|praca|piazza|corso|viale|ulitsa|utca)\s(?:(?:de|del|della|dei|la|do|da|dos)\s)*(?P<named>{_EURO_NAME})(?:\s{_EURO_NAME}){{0,2}},?\s(?:nr\.?\s?|n[o°]\.?\s?)?{_EURO_NO}(?![a-z0-9])"
+)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _POSTCODE = re.compile(
     r"\b(?:post ?code|zip(?: code)?|邮编|邮政编码)(?: (?:is|number))?[是为]?\s?[:：#]?\s?(?P<number>(?:[a-z]{1,2}\d[a-z\d]?\s?\d[a-z]{2}|\d{5,6}(?:-\d{4})?))(?![a-z0-9])"
     r"|(?<![a-z0-9-])(?P<british>[a-pr-uwyz][a-hk-y]?\d{1,2}[a-hjkps-uw]? \d[abd-hjlnp-uw-z]{2})(?![a-z0-9-])"
@@ -125,5 +139,18 @@ def addresses(folded: str, is_capital: Callable[[int], bool]) -> Iterator[Person
     for pattern in (_BOX, _CHINESE):
         for found in pattern.finditer(folded):
             yield Personal(Kind.ADDRESS, *found.span())
+    for found in _EUROPEAN.finditer(folded):
+        if is_capital(found.start("town")) and not _YEAR.fullmatch(found["zip"]):
+            start = next((at for at in _word_starts(found) if is_capital(at)), None)
+            if start is not None:
+                yield Personal(Kind.ADDRESS, start, found.end())
+    for found in _EURO_STREET.finditer(folded):
+        if found["named"] is None or is_capital(found.start("named")):
+            yield Personal(Kind.ADDRESS, *found.span())
     for found in _POSTCODE.finditer(folded):
         yield Personal(Kind.ADDRESS, *found.span("number" if found.group("number") else "british"))
+
+
+def _word_starts(found: re.Match[str]) -> Iterator[int]:
+    start, street = found.start("street"), found["street"]
+    yield from (start + word.start() for word in re.finditer(r"\S+", street))

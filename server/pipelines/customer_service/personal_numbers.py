@@ -23,6 +23,11 @@ from server.pipelines.customer_service.personal import Kind, Personal
 BETWEEN = r"\s\-._/*|~,，、。·・()（）\[\]+'\"_×x#;；"
 _RUN = re.compile(rf"\+?\(?\d(?:[{BETWEEN}]{{0,3}}\d)*")
 LONG_TABLE = 64  # groups
+# A number that is read out: 一三八零零一三八零零零, also mixed with figures. Shorter ones are amounts and days.
+_CHINESE_DIGITS = str.maketrans("零一二三四五六七八九幺壹贰叁肆伍陆柒捌玖", "01234567891123456789")
+_READ_OUT = re.compile(
+    rf"[\d零一二三四五六七八九幺壹贰叁肆伍陆柒捌玖](?:[{BETWEEN}]{{0,2}}[\d零一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]){{6,40}}[xX]?"
+)
 _GROUP = re.compile(r"\d+")
 _PLUS = re.compile(rf"\+[{BETWEEN}]{{0,3}}$")
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d\d([-./])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?!\d)")
@@ -50,6 +55,7 @@ class _Row:
 
 def numbers(folded: str) -> Iterator[Personal]:
     """Cards, IBANs, identity numbers and telephones of a folded text; they may overlap."""
+    folded = _READ_OUT.sub(lambda said: said.group().translate(_CHINESE_DIGITS), folded)
     yield from ibans(folded)
     yield from identity_numbers(folded)
     for found in _RUN.finditer(folded):
@@ -258,6 +264,8 @@ def _is_telephone(digits: str, groups: list[str], gaps: list[str], place: _Place
     if any(set(gap) & set("×x*#+,，、;；") for gap in gaps):
         return False
     layout = [len(group) for group in groups]
+    if layout[0] == 1 and groups[0] == "0" and len(layout) > 1:  # "(0)170 1234567"
+        layout = [1 + layout[1], *layout[2:]]
     bare = digits[1:] if size == 11 and digits[0] == "1" else digits
     if len(bare) == 10 and bare[0] in "23456789" and bare[3] in "23456789" and layout[-3:] == [3, 3, 4]:
         return True

@@ -23,21 +23,19 @@ from server.pipelines.customer_service.finding import Case, Finding
 from server.pipelines.customer_service.generative import Phrasing
 from server.pipelines.customer_service.handover import TOLD, failures, not_helped, person_needed, times_asked
 from server.pipelines.customer_service.intents import OUT_OF_SCOPE
-from server.pipelines.customer_service.order_answers import order_answer, topic_of
+from server.pipelines.customer_service.order_answers import is_delivered, order_answer
+from server.pipelines.customer_service.order_asking import order_doubt, topic_of
 from server.pipelines.customer_service.ports import Hearing
-from server.pipelines.customer_service.rewriting import whole_question
+from server.pipelines.customer_service.rewriting import newly_asked, whole_question
 from server.pipelines.customer_service.summary import handover_summary
 from server.pipelines.customer_service.support_check import SupportLimits
 from server.pipelines.customer_service.words import has_words
 from server.pipelines.customer_service.writing import Writing
 from server.sentence_encoder import SentenceEncoder
 from server.support_domain import (
-    Entity,
-    EntityKind,
     Handover,
     HandoverReason,
     Intent,
-    Order,
     Source,
     SupportAnswer,
     SupportRequest,
@@ -153,7 +151,7 @@ class SupportPipeline:
             again = times_asked(request.turns) >= self._thresholds.times_asked
             if again or not_helped(request.turns):
                 return self._hand_over(case, HandoverReason.REPEATED_FAILURE)
-            return await self._look_up(case)
+            return await self._look_up(case, self._without_attempts(message, heard=bool(signals.injection)))
         finally:
             case.times_s["total"] = self._clock() - began_s
 
@@ -161,16 +159,26 @@ class SupportPipeline:
         """Read pages before anyone asks for them, behind all that is live; raises ``ServeError`` where the encoder is away."""
         await self._finding.learn(passages)
 
-    async def _look_up(self, case: Case) -> SupportAnswer:
-        message = self._hearing.without_attempts(case.request.turns[-1].content[:MOST_TOPIC_CHARS])
-        case.asked = whole_question(case.request.turns, self._hearing.without_attempts)
+    def _without_attempts(self, message: str, *, heard: bool) -> Callable[[str], str]:
+        """What takes instructions out of texts; out of the message nothing, where none were heard in it."""
+        if heard or len(message) > MOST_TOPIC_CHARS:
+            return self._hearing.without_attempts
+        return lambda text: (
+            text.strip() if text.strip() == message.strip() else self._hearing.without_attempts(text)
+        )
+
+    async def _look_up(self, case: Case, without: Callable[[str], str]) -> SupportAnswer:
+        message = without(case.request.turns[-1].content[:MOST_TOPIC_CHARS])
+        case.asked = whole_question(case.request.turns, without)
         if not has_words(case.asked):  # there was nothing in it but instructions
             return self._hand_over(case, HandoverReason.OUT_OF_SCOPE)
         topic = topic_of(message) or topic_of(case.asked)
         order = case.request.order
+        delivered = order is not None and is_delivered(order)
+        doubt = order_doubt(order, message, topic, case.entities, delivered=delivered)
+        if doubt is not None:
+            return self._hand_over(case, doubt)
         if order is not None and topic is not None:
-            if _names_another(order, case.entities):
-                return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
             answered = order_answer(order, topic, case.language, self._suspicious)
             if answered is None:
                 return self._hand_over(case, HandoverReason.LOW_CONFIDENCE)
@@ -178,11 +186,19 @@ class SupportPipeline:
             case.confidence = 1.0
             return self._answered(case, Tier.ORDER, (answered.text,), answered.sources, ("", ""))
         agreements = await self._finding.find(case)
-        found = candidates(case.asked, case.hits, agreements)
+        new = newly_asked(message, case.asked)
+        weighed = [one for one in candidates(case.asked, case.hits, agreements) if one.covers(new)]
+        found = [one for one in weighed if self._finding.may_quote(one.hit.passage)]
+        case.hits = tuple(one.hit for one in found) or tuple(
+            hit for hit in case.hits if self._finding.may_quote(hit.passage)
+        )
         if found:
-            case.hits = tuple(one.hit for one in found)
-            case.confidence = found[0].confidence
+            case.confidence, case.strong = found[0].confidence, found[0].strong
         reason = self._doubt(case, found)
+        if reason is None and weighed[0] is not found[0]:
+            reason = (
+                HandoverReason.LOW_CONFIDENCE
+            )  # what answers best may not be quoted, and the next best answers something else
         if reason is not None:
             return self._hand_over(case, reason)
         asked_for = case.request.generate
@@ -195,11 +211,14 @@ class SupportPipeline:
         thresholds = self._thresholds
         if case.intent.label in thresholds.person_intents:
             return HandoverReason.ASKED_FOR_PERSON
+        if not found:
+            nothing = case.searched and not case.hits
+            return HandoverReason.OUT_OF_SCOPE if nothing else HandoverReason.LOW_CONFIDENCE
+        best = found[0]
+        if best.strong:
+            return None
         if case.intent.label == OUT_OF_SCOPE:
             return HandoverReason.OUT_OF_SCOPE
-        if not found:
-            return HandoverReason.OUT_OF_SCOPE if case.searched else HandoverReason.LOW_CONFIDENCE
-        best = found[0]
         if best.confidence >= (thresholds.answer_by_words if best.by_words else thresholds.answer):
             return None
         return HandoverReason.LOW_CONFIDENCE if case.intent.label else HandoverReason.OUT_OF_SCOPE
@@ -249,6 +268,7 @@ class SupportPipeline:
             entities=case.entities,
             missing=tuple(case.missing),
             confidence=case.confidence,
+            strong=case.strong,
             timings_s=case.times_s,
         )
 
@@ -260,19 +280,6 @@ class SupportPipeline:
 
     def _suspicious(self, text: str) -> bool:
         return self._hearing.instructs(text)
-
-
-def _names_another(order: Order, entities: tuple[Entity, ...]) -> bool:
-    """Whether the question names an order that is not the one that was passed in, alone or beside that one."""
-    named = {
-        _plain(entity.value or entity.text) for entity in entities if entity.kind is EntityKind.ORDER_NUMBER
-    }
-    own = _plain(order.order_id)
-    return bool(named) and bool(own) and not all(name in own or own in name for name in named)
-
-
-def _plain(number: str) -> str:
-    return "".join(char for char in number.lower() if char.isalnum())
 
 
 def _both_ends(text: str) -> str:

@@ -40,6 +40,19 @@ _BARE = re.compile(
     r"(?: (?:is|does|will|would|do|can) (?:it|that|this|they|i)(?: (?:take|cost|be|work|happen|apply))?)?\s*[?!.]*\s*$"
     r"|^\s*(?:要?多久|多少钱|要钱吗|为什么|什么时候|在哪里?|哪里|免费吗|怎么(?:做|办|弄|操作)?|多长时间|需要多久|要多长时间|收费吗)[呢吗]?[？?。！!]*\s*$"
 )
+# What follows is all that is new: "and to Norway?", "what about Klarna", 那日本呢.
+_SUBJECT = re.compile(
+    r"^\W*(?:ok(?:ay)?\W+)?(?:(?:and|but|or|also|then|so)\b\W*)*(?:(?:what|how) about\b\W*|what if it(?:'s| is)\b\W*|even\b\W*)?(?:(?:for|to|with|in|from|on|by|via|at|of|as|if)\b\W*)?"
+    r"(?P<what>(?!.*\b(?:is|are|was|were|has|have|had|do|does|did|can|could|will|would|should|must|may|i|we|you|it|they|he|she|comes?|gets?|takes?|costs?|works?|happens?)\b)\w+(?:[ '-]\w+){0,5})\W*$"
+)
+_SUBJECT_ZH = re.compile(
+    r"^(?:那么?|还有|以及|如果是?|要是|换成|另外|但是?|或者?|同样|也|而|用|寄到?|发到?|去|到)*(?P<what>[^，。？?]{1,10}?)(?:呢|可以吗|行吗|行不行|也?可以|也行)[？?。]?$"
+)
+_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][\w'-]+")
+_HOW = content_words(
+    "late early quick quickly fast soon slow cost costs price pay paid expensive cheap cheaper free work works working happen happens do possible allowed allow kind type sort sorts "
+    "same different other others too as well everything something anything ones thing things case example item items product products order orders buy bought use using online one two more less new old"
+)
 _TRAILING = re.compile(r"[\s?？!！.。]+$")
 
 
@@ -70,6 +83,34 @@ def whole_question(turns: Sequence[Turn], without: Callable[[str], str] = str) -
     room = max(1, (MOST_CHARS - len(message)) // (len(parts) - 1) - len(joint))
     leading = [_TRAILING.sub("", part)[:room] for part in parts[:-1]]
     return joint.join([*leading, message])
+
+
+def newly_asked(message: str, whole: str) -> frozenset[str]:
+    """What a follow-up asks about that the questions before it did not: what an answer to it must be about.
+
+    "and to Norway?" after a question about express delivery is answered by no passage that knows no Norway, however well it
+    answers the question before. Numbers, and words that only say how something is asked for, may be missing.
+
+    Args:
+        message: the newest question; ``whole`` ends with it.
+        whole: of ``whole_question``.
+
+    Returns:
+        Words of ``content_words``; empty where the question stands alone.
+    """
+    before = whole.removesuffix(message)
+    if before == whole or not before.strip():
+        return frozenset()
+    plain = fold(message)
+    new = content_words(message) - content_words(before)
+    if HAS_CJK.search(plain):
+        subject = _SUBJECT_ZH.match(plain.strip())
+        named = frozenset() if subject is None else content_words(subject["what"])
+    else:
+        subject = _SUBJECT.match(plain)
+        written = message if subject is None else plain[subject.start("what") :]
+        named = content_words(" ".join(_NAME.findall(message)) if subject is None else written)
+    return frozenset(word for word in new & named if word not in _HOW and not word[0].isdigit())
 
 
 def leans(text: str) -> bool:

@@ -1,5 +1,7 @@
 """Whether a sentence that a language model wrote is borne out by a quoted page: words, numbers, negation, and meaning.
 
+What is negated, joined by "and" or "or", and how surely it holds is compared by ``claim_form``.
+
 A sentence is held against one sentence of a page at a time, never against the page as a whole: "express costs €4.95" has all
 its words and numbers in a page that says what standard and express delivery cost. Numbers must stand beside the same words.
 Whatever is doubtful is refused; then the page is quoted as it is.
@@ -15,6 +17,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from server.pipelines.customer_service.claim_form import same_form
 from server.pipelines.customer_service.words import content_words, coverage, root
 from server.pipelines.product_copy.folding import CJK, fold
 from server.pipelines.product_copy.number_words import NUMBER, value_of
@@ -115,6 +118,8 @@ def _borne_out(sentence: str, words: frozenset[str], unit: str, limits: SupportL
     if any(root(word) not in told for word in _STRONG.findall(plain)):
         return False
     if _BOUND.search(page) and not _BOUND.search(plain):
+        return False
+    if not same_form(plain, page):
         return False
     if any(name.lower() not in unit.lower() for name in _NAME.findall(sentence)):
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +17,15 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from server.errors import InvalidRequest
 from server.http_api.knowledge.endpoint import KnowledgeEndpoint
 from server.keys import Keys
 from server.knowledge.__main__ import KEY, main
+from server.knowledge.document_limits import DocumentLimits, check_id
 from server.knowledge.reader import SqliteReader
 from server.knowledge.store import KnowledgeStore
 from server.knowledge.sync import files_of
+from server.knowledge_domain import Document
 from server.logs import AccessLog
 
 
@@ -180,3 +185,56 @@ def test_a_link_that_leaves_the_folder_is_not_followed(tmp_path: Path) -> None:
     (pages / "again.md").symlink_to(pages / "page.md")
 
     assert [path.name for path in files_of(pages)] == ["again.md", "page.md"]
+
+
+def test_an_emptied_folder_deletes_nothing_unless_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong folder, or a mount that is not there, is not taken for a wish to have no pages."""
+    folder, file = tmp_path / "pages", tmp_path / "knowledge.db"
+    folder.mkdir()
+    page = folder / "a.md"
+    page.write_text("# A\n\nA page about kettles.\n", encoding="utf-8")
+    command = ["sync", str(folder), "--knowledge", str(file)]
+    assert main(command) == 0
+    page.unlink()
+
+    assert main(command) == 2
+    assert (
+        "1 documents of it would be deleted" in (said := capsys.readouterr().err) and "--allow-empty" in said
+    )
+    assert main([*command, "--dry-run"]) == 2
+    assert list(documents(file)) == ["a.md"]
+    assert main([*command, "--allow-empty"]) == 0
+    assert documents(file) == {}
+
+
+def test_an_output_that_is_full_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """No trace, and an exit status that says so."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    folder, file = tmp_path / "pages", tmp_path / "knowledge.db"
+    folder.mkdir()
+    (folder / "a.md").write_text("# A\n\nA page about kettles.\n", encoding="utf-8")
+    assert main(["sync", str(folder), "--knowledge", str(file)]) == 0
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "server.knowledge", "export", "-", "--knowledge", str(file)],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 2 and "standard output cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("document_id", ["../a", "a/../b", "/a", "a/./b", ".."])
+def test_an_id_that_paths_would_resolve_is_refused(document_id: str) -> None:
+    """A client would ask for another document than it means."""
+    with pytest.raises(InvalidRequest, match=r"\.\."):
+        check_id(document_id)
+
+
+def test_half_a_surrogate_pair_is_called_so() -> None:
+    """It is no control character."""
+    with pytest.raises(InvalidRequest, match="half of a surrogate pair"):
+        DocumentLimits().check(Document(id="a", text="A page \ud800 of text."))
