@@ -56,7 +56,12 @@ class Ingredients:
     @property
     def items(self) -> int:
         """Items of the catalogue, padding not counted."""
-        return len(self.weights["item_emb_ND"]) - 1
+        return len(self.popularity_N) - 1
+
+    @property
+    def shared(self) -> bool:
+        """Whether items share rows of the item table."""
+        return tables.SCORE_ROW in self.weights
 
 
 def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bool = False) -> GraphSpec:
@@ -64,11 +69,13 @@ def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bo
     mix = ingredients.mix
     blocks = 1 + max(int(name.split(".")[1]) for name in ingredients.weights if name.startswith("blocks."))
     length, dim = ingredients.weights["position_LD"].shape
+    width = ingredients.weights["blocks.0.out_weight"].shape[0]
     return GraphSpec(
         rows=padded_rows(ingredients.items),
         dim=dim,
         blocks=blocks,
         heads=ingredients.heads,
+        head_dim=width // ingredients.heads,
         length=length,
         max_k=min(ingredients.max_k, ingredients.items),
         window=mix.window,
@@ -78,6 +85,7 @@ def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bo
         bias=mix.popularity_weight > 0,
         masked=masked,
         calibration_output=calibration_output,
+        table_rows=len(ingredients.weights[tables.ITEM_EMB]) if ingredients.shared else None,
     )
 
 
@@ -98,6 +106,10 @@ def stored_tables(ingredients: Ingredients) -> dict[str, npt.NDArray[Any]]:
         prior = ingredients.mix.popularity_weight * np.log1p(ingredients.popularity_N)
         stored[tables.SCORE_BIAS] = prior.astype(np.float32)
     padded = {name: _pad_rows(table, rows) for name, table in stored.items()}
+    if ingredients.shared:  # the two tables have rows of their own, and columns say whose they are
+        padded |= {name: stored[name] for name in (tables.ITEM_EMB, tables.INPUT_SCALE)}
+        for name in (tables.INPUT_ROW, tables.SCORE_ROW):
+            padded[name] = _pad_rows(ingredients.weights[name], rows)
     padded[tables.HIDDEN_ROWS] = np.array([0, *range(ingredients.items + 1, rows)], dtype=np.int32)
     return padded
 

@@ -134,6 +134,8 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "dropout": PART,
         "tau": Limit(0.001, 100.0),
         "ffn_multiplier": Limit(0.0, 64.0, above=True),
+        "head_dim": Limit(1, 4096),
+        "inner": Limit(1, 65_536),
     },
     TrainPart: {
         "epochs": EPOCHS,

@@ -87,13 +87,15 @@ class NetworkPart:
     """Sizes of the network ([network]): ``SasRecConfig`` without the catalogue's size.
 
     Attributes:
-        dim: width, a multiple of ``heads``.
+        dim: width, a multiple of ``heads`` unless ``head_dim`` is given.
         blocks: transformer blocks.
         heads: attention heads.
         length: newest items of a history that the model sees.
         dropout: in training.
         tau: temperature of the cosine.
         ffn_multiplier: inner width over ``dim``.
+        head_dim: width of a head; None: ``dim / heads``.
+        inner: inner width; None: ``ffn_multiplier * dim``.
         item_features: sum brand, category, price band and attributes into the item vectors.
     """
 
@@ -104,11 +106,13 @@ class NetworkPart:
     dropout: float = 0.5
     tau: float = 0.07
     ffn_multiplier: float = 4.0
+    head_dim: int | None = None
+    inner: int | None = None
     item_features: bool = True
 
     def __post_init__(self) -> None:
         """Check what sizes say of each other."""
-        if self.dim % self.heads:
+        if self.head_dim is None and self.dim % self.heads:
             raise ValueError(f"heads is {self.heads} and dim is {self.dim}; dim must be a multiple of heads")
         if self.ffn_multiplier * self.dim < 1:
             raise ValueError(

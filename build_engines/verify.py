@@ -41,6 +41,7 @@ from build_engines.trained_files import Reference, TrainedArrays, read_reference
 from build_engines.version_files import draft_manifest, lay_out, with_files, write_golden_answers
 from server.artifacts.manifest import Cost, Measurement, Tolerance
 from server.artifacts.repository import OpenedVersion
+from server.encoding import tables
 
 CANDIDATE, PARENT, COUNTS, POPULARITY = "candidate", "parent", "counts", "popularity"
 COMPARED_ITEMS = 20
@@ -122,7 +123,7 @@ def _ranker(compiled: Compiled, which: str, model: str, shop: Shop, cases: Cases
     figures = {"items": float(len(shop.catalogue))}
     manifest = draft_manifest(model, folder, graph, targets, TOLERANCES[graph.precision], figures)
     opened = OpenedVersion(manifest=manifest, folder=folder)
-    rows = next(table.shape[0] for table in graph.tables if table.tensor == "item_emb_ND")
+    rows = next(table.shape[0] for table in graph.tables if table.tensor == tables.NEIGHBOUR_IDS)
     write_golden_answers(opened, list(cases.histories.slice(0, 8)), _listed(shop, rows))
     return ServedRanker(OpenedVersion(manifest=with_files(manifest, folder), folder=folder))
 
@@ -228,8 +229,8 @@ def _sizes(folder: Path, compiled: Compiled, rankers: Mapping[str, ServedRanker]
     targets = {CANDIDATE: compiled.record.targets, PARENT: compiled.record.parent}
     sizes = {}
     for name in rankers:
-        tables = list((folder / name / "tables").iterdir())
+        stored = list((folder / name / "tables").iterdir())
         engines = [folder / name / one.file for one in targets[name] if one.kind == "onnxruntime"]
-        sizes[name] = sum(path.stat().st_size for path in (*tables, *engines))
+        sizes[name] = sum(path.stat().st_size for path in (*stored, *engines))
         sizes[f"{name} item table"] = (folder / name / "tables" / "item_emb_ND.npy").stat().st_size
     return sizes

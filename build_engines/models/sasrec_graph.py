@@ -6,19 +6,24 @@ What must not be undone:
 * the last block computes queries and the feed-forward part for the newest position only (exact: nothing else is read);
 * transitions are added by one small gather and scatter for each of the newest W history items (exact, in place in
   ONNX Runtime, and without the reducing scatter that TensorRT lacks);
-* the top K goes through the best K groups of 64 columns (exact: an item of the top K is in a group whose best item is
+* the top K goes through the best K groups of columns (exact: an item of the top K is in a group whose best item is
   among the K best groups), which costs a fifth of a TopK over the catalogue;
 * the catalogue and the transition table are inputs of the graph. ``compile`` turns them into what a target likes best.
 
 Column n of the scores is row n of the catalogue; row 0 is padding. N is a multiple of the group; padding and delisted
 rows come in ``hidden_rows_X``.
 
-Suffixes: B requests, L positions, D width, N rows, M neighbours, E exclusions, X hidden rows, K ranks.
+Where items share rows of the item table (``prune_rows``) the table has R rows: histories are looked up through
+``input_row_N``, and scores of R rows become those of N by ``score_row_N``, before transitions, which every item has.
+
+Suffixes: B requests, L positions, D width, N rows, R rows of the item table, M neighbours, E exclusions, X hidden rows,
+K ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +60,9 @@ class GraphSpec:
         rows: N, catalogue rows with padding (a multiple of ``GROUP`` when grouped).
         dim: D.
         blocks: transformer blocks.
-        heads: attention heads.
+        heads: attention heads; ``heads * head_dim`` need not be ``dim``.
+        head_dim: width of a head.
+        table_rows: R, rows of the item table where items share them; None: as many as ``rows``.
         length: most positions of a history.
         max_k: K.
         window: W, newest history items whose transitions are added (>= 1).
@@ -72,6 +79,7 @@ class GraphSpec:
     dim: int
     blocks: int
     heads: int
+    head_dim: int
     length: int
     max_k: int
     window: int
@@ -81,6 +89,7 @@ class GraphSpec:
     bias: bool = False
     masked: bool = True
     calibration_output: bool = False
+    table_rows: int | None = None
 
 
 def padded_rows(items: int) -> int:
@@ -135,6 +144,7 @@ class _Network:
         self.weights = weights
         self.int8 = int8
         self.activations: dict[str, tuple[ir.Value, list[int | str]]] = {}
+        self.rows = "N" if spec.table_rows is None else "R"
 
     def encode(self, item_ids: ir.Value) -> ir.Value:
         w, spec = self.w, self.spec
@@ -157,26 +167,30 @@ class _Network:
         )
 
     def score(self, x_BD: ir.Value) -> ir.Value:
-        w, spec = self.w, self.spec
+        w, spec, rows = self.w, self.spec, self.rows
         self.activations["scoring"] = (x_BD, ["B", spec.dim])
         if self.int8 is None:
-            scores = w.op("MatMul", x_BD, w.input(tables.SCORE_EMB, "float32", [spec.dim, "N"]))
+            scores = w.op("MatMul", x_BD, w.input(tables.SCORE_EMB, "float32", [spec.dim, rows]))
         else:
-            codes = w.input(tables.SCORE_EMB, "int8", [spec.dim, "N"])
-            scale = w.input(tables.SCORE_SCALE, "float32", ["N"])
+            codes = w.input(tables.SCORE_EMB, "int8", [spec.dim, rows])
+            scale = w.input(tables.SCORE_SCALE, "float32", [rows])
             # Row scales come after the product: TensorRT dequantizes a table that it does not know at build time by a
             # constant only. The ONNX Runtime package moves them into the DequantizeLinear, where they cost nothing.
             table = w.op("DequantizeLinear", codes, w.constant(np.float32(1.0)), w.constant(np.int8(0)))
             scores = w.op("Mul", w.op("MatMul", w.quantize_dequantize(x_BD, self.int8.scoring), table), scale)
+        if spec.table_rows is not None:
+            scores = w.op("Gather", scores, w.input(tables.SCORE_ROW, "int32", ["N"]), axis=1)
         return scores
 
     def _lookup(self, item_ids: ir.Value) -> ir.Value:
         w = self.w
         dtype = "float32" if self.int8 is None else "int8"
-        rows = w.op("Gather", w.input(tables.ITEM_EMB, dtype, ["N", self.spec.dim]), item_ids)
+        if self.spec.table_rows is not None:
+            item_ids = w.op("Gather", w.input(tables.INPUT_ROW, "int32", ["N"]), item_ids)
+        rows = w.op("Gather", w.input(tables.ITEM_EMB, dtype, [self.rows, self.spec.dim]), item_ids)
         if self.int8 is not None:
             rows = w.op("Cast", rows, to=ir.DataType.FLOAT)
-        scale = w.op("Gather", w.input(tables.INPUT_SCALE, "float32", ["N"]), item_ids)
+        scale = w.op("Gather", w.input(tables.INPUT_SCALE, "float32", [self.rows]), item_ids)
         return w.op("Mul", rows, w.op("Unsqueeze", scale, w.ints(-1)))
 
     def _masks(self, item_ids: ir.Value, length: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -214,9 +228,9 @@ class _Network:
         return self.w.op("LayerNormalization", x, scale, bias, epsilon=1e-5)
 
     def _linear(self, x: ir.Value, name: str, part: int | None = None) -> ir.Value:
-        """``x @ weight + bias`` with weight ``[in, out]``; ``part`` is one D-wide third of the columns."""
-        w, dim = self.w, self.spec.dim
-        columns = slice(None) if part is None else slice(part * dim, (part + 1) * dim)
+        """``x @ weight + bias`` with weight ``[in, out]``; ``part`` is one third of the columns, all heads wide."""
+        w, width = self.w, self.spec.heads * self.spec.head_dim
+        columns = slice(None) if part is None else slice(part * width, (part + 1) * width)
         weight, bias = self.weights[f"{name}_weight"][:, columns], self.weights[f"{name}_bias"][columns]
         self.activations.setdefault(name, (x, ["B", f"T_{name}", weight.shape[0]]))
         scale = self.int8.linears.get(name) if self.int8 is not None else None
@@ -232,23 +246,28 @@ class _Network:
 def _add_transitions(w: OnnxWriter, spec: GraphSpec, scores: ir.Value, item_ids: ir.Value) -> ir.Value:
     neighbour_ids = w.input(tables.NEIGHBOUR_IDS, "int32", ["N", "M"])
     neighbour_weights = w.input(tables.NEIGHBOUR_WEIGHTS, "float32", ["N", "M"])
-    # A history may be shorter than the window: padding on the left makes the slices below valid; row 0 has no neighbours.
+    # A history may be shorter than the window: padding on the left makes the slice valid; row 0 has no neighbours.
     ids = w.op("Pad", item_ids, w.ints(0, spec.window, 0, 0), w.constant(np.int32(0)))
-    for age in range(spec.window):
-        row_B = w.op(
-            "Squeeze",
-            w.op("Slice", ids, w.ints(-1 - age), w.ints(-age if age else 2**31 - 1), w.ints(1)),
-            w.ints(1),
-        )
-        columns = w.op("Gather", neighbour_ids, row_B)
-        weight = w.op(
-            "Mul",
-            w.op("Gather", neighbour_weights, row_B),
-            w.constant(np.float32(spec.transition_weight * spec.decay**age)),
-        )
+    newest_BW = w.op("Slice", ids, w.ints(-spec.window), w.ints(2**31 - 1), w.ints(1))
+    factors = [spec.transition_weight * spec.decay**age for age in reversed(range(spec.window))]
+    columns_BWM = w.op("Gather", neighbour_ids, newest_BW)
+    weights_BWM = w.op(
+        "Mul",
+        w.op("Gather", neighbour_weights, newest_BW),
+        w.constant(np.array(factors, np.float32)[:, None]),
+    )
+    # One age after the other: two of them may name one item, and a scatter that adds up is what TensorRT lacks.
+    for columns, weight in zip(_by_age(w, spec, columns_BWM), _by_age(w, spec, weights_BWM), strict=True):
         raised = w.op("Add", w.op("GatherElements", scores, columns, axis=1), weight)
         scores = w.op("ScatterElements", scores, columns, raised, axis=1)
     return scores
+
+
+def _by_age(w: OnnxWriter, spec: GraphSpec, of_BWM: ir.Value) -> Sequence[ir.Value]:
+    side_by_side = w.op("Flatten", of_BWM, axis=1)
+    if spec.window == 1:
+        return [side_by_side]
+    return w.ops("Split", spec.window, side_by_side, axis=1, num_outputs=spec.window)
 
 
 def _exclude(w: OnnxWriter, spec: GraphSpec, scores: ir.Value, exclude: ir.Value) -> ir.Value:
@@ -262,16 +281,28 @@ def _exclude(w: OnnxWriter, spec: GraphSpec, scores: ir.Value, exclude: ir.Value
 
 def _top_k(w: OnnxWriter, spec: GraphSpec, scores: ir.Value) -> tuple[ir.Value, ir.Value]:
     k = w.ints(spec.max_k)
-    if spec.rows % GROUP or spec.rows // GROUP < 2 * spec.max_k:
+    width = group_width(spec.rows, spec.max_k)
+    if width is None:
         best, rows = w.ops("TopK", 2, scores, k, axis=-1)
         return best, rows
-    groups_BGC = w.op("Reshape", scores, w.ints(0, -1, GROUP))
+    groups_BGC = w.op("Reshape", scores, w.ints(0, -1, width))
     _, group_BK = w.ops("TopK", 2, w.op("ReduceMax", groups_BGC, w.ints(-1), keepdims=0), k, axis=-1)
     chosen_BKC = w.op("GatherND", groups_BGC, w.op("Unsqueeze", group_BK, w.ints(-1)), batch_dims=1)
     best, place_BK = w.ops("TopK", 2, w.op("Reshape", chosen_BKC, w.ints(0, -1)), k, axis=-1)
-    size = w.ints(GROUP)
+    size = w.ints(width)
     group = w.op("GatherElements", group_BK, w.op("Div", place_BK, size), axis=1)
     return best, w.op("Add", w.op("Mul", group, size), w.op("Mod", place_BK, size))
+
+
+def group_width(rows: int, max_k: int) -> int | None:
+    """Columns of a group for the top K of ``rows`` scores; None: groups would not pay.
+
+    The top K of the groups' best looks at N / C scores and that of the best groups at K * C: together least at
+    C = sqrt(N / K), of which the nearest power of two is taken that the padding divides.
+    """
+    wanted = math.log2(max(rows / max_k, 1.0)) / 2
+    width = int(2 ** min(max(round(wanted), 3), round(math.log2(GROUP))))
+    return None if rows % width or rows // width < 2 * max_k else width
 
 
 def quantize_columns(
