@@ -72,6 +72,10 @@ LEARNING = {
     "build_engines.encoder.small_texts",
     "build_engines.models.bfloat16",
     "build_engines.tuning_loop",
+    *(
+        f"build_engines.tuning_loop.{n}"
+        for n in ("crew", "learner", "loop", "options", "plan", "precision", "state", "stops")
+    ),
 }
 TEACHING = {
     f"build_engines.intents.{n}" for n in ("examples", "linear_parts", "recipe_parts", "sources", "split")
