@@ -29,7 +29,7 @@ from server.errors import InvalidRequest
 if TYPE_CHECKING:
     from build_engines.tuning_loop import LossPoint
 
-CALIBRATION, GATE, QUESTIONS, PASSAGES = "calibration", "gate", "questions", "passages"
+CALIBRATION, GATE, QUESTIONS, PASSAGES, LEARN = "calibration", "gate", "questions", "passages", "learn"
 ANSWERS_FILE = "answers.npy"
 SMALL_ORIGIN = (
     "trained small by the builder on the shop's own texts, from random weights: no pretrained encoder"
@@ -169,6 +169,7 @@ def _encode(part: LoadEncoderPart, codec: SentenceCodec, work: Work) -> dict[str
         GATE: [one for one in _ids(codec, texts.gate, InputKind.PLAIN) if one is not None],
         QUESTIONS: [ids for ids, _ in answered],
         PASSAGES: passages,
+        LEARN: [one for one in _ids(codec, texts.learn, InputKind.PLAIN) if one is not None],
     }
     for name, ids in kept.items():
         save_ids(ids_path(work.folder, name), ids)

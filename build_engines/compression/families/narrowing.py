@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -83,7 +84,7 @@ def taken(parameter: Tensor, *axes: Sequence[int] | None) -> Tensor:
     return found.clone()
 
 
-def check_rows(rows: np.ndarray, size: int) -> tuple[int, ...]:  # type: ignore[type-arg]
+def check_rows(rows: npt.NDArray[np.int64], size: int) -> tuple[int, ...]:
     """Kept rows of a table, checked as everything else is."""
     return _kept("rows of the table", tuple(int(row) for row in rows), size)
 

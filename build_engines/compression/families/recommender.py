@@ -18,9 +18,10 @@ R rows of the table, D width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -199,7 +200,7 @@ class Recommender:
         rows = self.sasrec.item_rows
         if rows is None:
             return counts_N
-        return np.bincount(rows.input_N, weights=counts_N, minlength=rows.rows)
+        return _summed(rows.input_N, counts_N, rows.rows)
 
     def traces(self, batch: Sequence[int]) -> Traces:
         """See ``Traces``; logits of at most ``TRACED_POSITIONS`` positions, evenly spread."""
@@ -326,7 +327,7 @@ class Recommender:
 
     def _scored_traffic(self, score_N: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float64]:
         counts_N = self.data.split.train_counts_N1().astype(np.float64)
-        return np.bincount(score_N, weights=counts_N, minlength=size)
+        return _summed(score_N, counts_N, size)
 
 
 def open_recommender(folder: Path, config: SasRecConfig, data: ShopData) -> Recommender:
@@ -357,11 +358,9 @@ def open_recommender(folder: Path, config: SasRecConfig, data: ShopData) -> Reco
     return Recommender(module.to(data.training.device), data)
 
 
-def state_of_export(
-    weights: dict[str, npt.NDArray[np.float32]] | object, config: SasRecConfig
-) -> dict[str, Tensor]:
+def state_of_export(weights: Mapping[str, npt.NDArray[Any]], config: SasRecConfig) -> dict[str, Tensor]:
     """Parameters of ``SasRec`` without attributes from what ``export_weights`` gave: attributes are folded in."""
-    arrays = {name: torch.from_numpy(np.array(array)) for name, array in dict(weights).items()}  # type: ignore[call-overload]
+    arrays = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
     # The exported table is unit rows over tau, and the scale undoes that and holds sqrt(dim).
     raw_R1 = arrays["input_scale_N"][:, None] / config.dim**0.5
     state = {
@@ -376,6 +375,12 @@ def state_of_export(
             state[f"blocks.{index}.{name}.weight"] = weight.T.contiguous() if weight.ndim == 2 else weight
             state[f"blocks.{index}.{name}.bias"] = arrays[f"blocks.{index}.{name}_bias"]
     return state
+
+
+def _summed(
+    rows_N: npt.NDArray[np.int64], counts_N: npt.NDArray[np.float64], size: int
+) -> npt.NDArray[np.float64]:
+    return np.bincount(rows_N, weights=counts_N, minlength=size).astype(np.float64)
 
 
 def _cut_state(module: SasRec, cut: Cut, table_RD: Tensor) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ import onnx_ir as ir
 from build_engines.intents.head import IntentHead
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.rounding import int8_codes, int8_scales
-from build_engines.models.encoder.architecture import EncoderArchitecture
+from build_engines.models.encoder.architecture import WORD_ROWS_FILE, EncoderArchitecture
 from build_engines.models.encoder.layout import Affine, Layer, Layout, Matrix
 from build_engines.models.encoder.rounding import InputRounding
 from build_engines.onnx_writer import OnnxWriter
@@ -105,6 +105,9 @@ class _Network:
     def _embed(self, input_ids: ir.Value) -> ir.Value:
         w, checkpoint, arch = self.w, self.checkpoint, self.arch
         table_VD = checkpoint.array(self.layout.words)
+        if arch.word_rows is not None:
+            row_V = np.load(checkpoint.folder / WORD_ROWS_FILE)
+            input_ids = w.op("Gather", w.constant(row_V, np.int32, name="word_rows"), input_ids)
         if self.form.int8_words:
             scales_V = int8_scales(np.abs(table_VD).max(axis=1))
             codes = w.constant(int8_codes(table_VD, scales_V[:, None]), name="words.codes")

@@ -256,8 +256,10 @@ def _copy_files(source: Path, folder: Path) -> None:
 
 
 def _parameters(arch: EncoderArchitecture) -> int:
-    block = 4 * arch.dim * (arch.dim + 1) + arch.hidden * (2 * arch.dim + 1) + arch.dim + 4 * arch.dim
-    tables = arch.vocab_size + arch.positions + arch.token_types + 2
+    width = arch.heads * arch.head_dim
+    attention = 4 * arch.dim * width + 3 * width + arch.dim
+    block = attention + arch.hidden * (2 * arch.dim + 1) + arch.dim + 4 * arch.dim
+    tables = arch.table_rows + arch.positions + arch.token_types + 2
     return arch.layers * block + tables * arch.dim
 
 

@@ -1,0 +1,467 @@
+"""A sentence encoder for the steps: the network with the checkpoint's names, the shop's texts, and what it must still say.
+
+What it learns: the vector that the uncompressed encoder gives a text, by cosine; where the width was cut, how like one
+another the texts of a batch are, which is what is left to compare. Where the recipe has intents, the cross-entropy of a
+linear head on the vectors beside it: the head that fits the uncompressed encoder's vectors is where it begins. The head
+only teaches: the one that serves is trained by the intents' stage, on the encoder that comes out.
+
+A token whose row of the word table goes is read as the kept token whose vector is nearest; tokenizer and vocabulary stay.
+
+Normalizations are sliced with the width; training recovers what their other statistics cost.
+
+Examples: texts to learn from, then calibration texts. Suffixes: B texts, T tokens, N texts, V tokens of the vocabulary,
+R rows of the word table, D width, E width of a vector, C intents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from build_engines.compression.families.narrowing import Cut, check_rows, columns_of, resolved, taken
+from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
+from build_engines.errors import BuildError
+from build_engines.intents.linear import OUTSIDE, fit_linear, soft_targets
+from build_engines.intents.linear_parts import LinearConfig
+from build_engines.models.encoder.architecture import CONFIG_FILE, WORD_ROWS_FILE, narrowed_config
+from build_engines.models.encoder.batches import Ids, padded
+from build_engines.models.encoder.network import EncoderNetwork, Rows, load_network, pooled
+from build_engines.models.encoder.sentence import PROMPTS_FILE, SentenceForm, weights_folder
+from build_engines.tuning_loop import Plan, plan_epoch
+
+HEAD_FILE = "teaching_head.npz"
+HEAD_SCALE = 16.0  # vectors have length 1 and differ little: weights of a size that an optimizer likes
+BATCH_TOKENS, MOST_TEXTS = 1024, 32  # of a batch: likeness within it is learnt from, so it needs a few texts
+JUDGED_TOKENS = 4096
+HELD_OUT = 0.1  # of the texts, to judge by
+LEAST_TEXTS = 8
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.index.json", WORD_ROWS_FILE)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Texts:
+    """Texts as tokens, and what each is about.
+
+    Attributes:
+        ids: of each.
+        labels_N: intents, ``OUTSIDE``, or -2 where nobody said.
+    """
+
+    ids: tuple[Ids, ...]
+    labels_N: npt.NDArray[np.int64]
+
+
+UNLABELLED = -2
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TextData:
+    """What an encoder learns from and is looked into with; shared by a teacher and its students.
+
+    Attributes:
+        checkpoint: the uncompressed encoder's folder.
+        form: how its vectors are made.
+        learn: to learn from, and (the last of them) to judge by.
+        calibration: for looking.
+        intents: how many there are; 0: none.
+        seed: of batches.
+    """
+
+    checkpoint: Path
+    form: SentenceForm
+    learn: Texts
+    calibration: tuple[Ids, ...]
+    intents: int = 0
+    seed: int = 0
+    _wanted: Tensor | None = field(default=None, init=False)
+
+    def wanted_NE(self) -> Tensor:
+        """The uncompressed encoder's vectors of the texts to learn from."""
+        if self._wanted is None:
+            network = load_network(weights_folder(self.checkpoint)).eval()
+            self._wanted = read_NE(network, self.learn.ids, self.form)
+        return self._wanted
+
+
+class Encoder:
+    """See ``Compressible``."""
+
+    def __init__(self, network: EncoderNetwork, data: TextData, head: tuple[Tensor, Tensor] | None) -> None:
+        if len(data.learn.ids) < LEAST_TEXTS:
+            raise BuildError(
+                f"compress: {len(data.learn.ids)} texts are left to learn from, {LEAST_TEXTS} are needed; give more in [texts], or "
+                "fewer to calibration (texts.max_calibration_texts)"
+            )
+        self.network, self.data = network, data
+        if head is not None:
+            network.register_parameter("teaching_head", nn.Parameter(head[0]))
+            network.register_parameter("teaching_bias", nn.Parameter(head[1]))
+        held = max(1, round(HELD_OUT * len(data.learn.ids)))
+        self._learnt = len(data.learn.ids) - held
+
+    @property
+    def family(self) -> Family:
+        """Always "encoder"."""
+        return "encoder"
+
+    @property
+    def module(self) -> nn.Module:
+        """The network, and the head that teaches it where there is one."""
+        return self.network
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the network as it is."""
+        arch = self.network.arch
+        return Sizes(
+            blocks=arch.layers,
+            dim=arch.dim,
+            heads=arch.heads,
+            kv_heads=arch.heads,
+            head_dim=arch.head_dim,
+            inner=arch.hidden,
+            rows=arch.table_rows,
+        )
+
+    @property
+    def blocks(self) -> tuple[BlockNames, ...]:
+        """Where to look."""
+        found = []
+        for index, layer in enumerate(self.network.layout.layers):
+            linears = [part.stem for matrix in layer.matrices for part in matrix.parts]
+            found.append(
+                BlockNames(
+                    block=self.network.block_name(index),
+                    attention_out=layer.out.parts[0].stem,
+                    ffn_down=layer.down.parts[0].stem,
+                    linears=tuple(linears),
+                )
+            )
+        return tuple(found)
+
+    @property
+    def table(self) -> str:
+        """The word table."""
+        return self.network.layout.words
+
+    @property
+    def identity(self) -> str:
+        """Digest of family, sizes and data."""
+        digest = hashlib.sha256(repr((self.network.arch, self.data.form, self.data.intents)).encode())
+        for ids in (*self.data.learn.ids, *self.data.calibration):
+            digest.update(ids.tobytes() + b"/")
+        digest.update(self.data.learn.labels_N.tobytes())
+        return digest.hexdigest()
+
+    def plan(self, epoch: int) -> Plan:
+        """Texts of like length together."""
+        order = np.random.default_rng([self.data.seed, epoch])
+        lengths = np.array([len(ids) for ids in self.data.learn.ids[: self._learnt]])
+        ranked = np.lexsort((order.permutation(self._learnt), lengths)).tolist()
+        size = min(MOST_TEXTS, max(4, BATCH_TOKENS // int(lengths.max())))
+        groups = [tuple(ranked[at : at + size]) for at in range(0, len(ranked), size)]
+        return Plan(epoch, tuple(groups[at] for at in order.permutation(len(groups))))
+
+    def loss(self, batch: Sequence[int]) -> Tensor:
+        """1 - cosine with the uncompressed encoder's vectors (or the likeness of texts), and the intents."""
+        self.network.train()
+        vectors_BE = self._vectors(batch)
+        return self._loss(vectors_BE, batch)
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """Tokens of these texts."""
+        return sum(len(self._ids(one)) for one in batch)
+
+    @torch.no_grad()
+    def judge(self) -> float:
+        """The same loss on the texts that were held out of learning."""
+        self.network.eval()
+        held = range(self._learnt, len(self.data.learn.ids))
+        plan = plan_epoch(
+            [len(self.data.learn.ids[one]) for one in held], seed=0, epoch=0, batch_tokens=JUDGED_TOKENS
+        )
+        total = 0.0
+        for places in plan.batches:
+            batch = [held[place] for place in places]
+            total += float(self._loss(self._vectors(batch), batch)) * len(batch)
+        return total / len(held)
+
+    def calibration(self, limit: int) -> Iterator[tuple[int, ...]]:
+        """Texts that the gate never reads."""
+        first, count = len(self.data.learn.ids), min(limit, len(self.data.calibration))
+        for start in range(0, count, MOST_TEXTS):
+            yield tuple(range(first + start, first + min(start + MOST_TEXTS, count)))
+
+    def calibration_digests(self) -> frozenset[bytes]:
+        """Of each calibration text's tokens."""
+        return frozenset(text_digest(ids) for ids in self.data.calibration)
+
+    def traffic_R(self) -> npt.NDArray[np.float64]:
+        """How often each row is read, in all texts that are learnt from or looked at."""
+        seen = np.concatenate([*self.data.learn.ids, *self.data.calibration])
+        counts: npt.NDArray[np.float64] = np.bincount(
+            self.network.rows_V[seen], minlength=self.sizes.rows
+        ).astype(np.float64)
+        return counts
+
+    def traces(self, batch: Sequence[int]) -> Traces:
+        """See ``Traces``."""
+        network = self.network
+        hidden: list[Tensor] = []
+        projected: dict[str, Tensor] = {}
+        last = network.block(network.arch.layers - 1)
+        norm = network.get_submodule(network.layout.norm.stem)
+
+        def keep(name: str) -> object:
+            def hook(module: nn.Module, inputs: object, out: Tensor) -> None:
+                projected[name] = out
+
+            return last.get_submodule(last.names[name]).register_forward_hook(hook)
+
+        handles: list[object] = [keep(name) for name in "qkv"]
+        handles += [
+            one.register_forward_hook(lambda _, __, out: hidden.append(out))
+            for one in (norm, *(network.block(index) for index in range(network.arch.layers)))
+        ]
+        try:
+            ids_BT, lengths_B = self._batch(batch)
+            out_BTD = network(ids_BT, lengths_B)
+        finally:
+            for handle in handles:
+                handle.remove()  # type: ignore[attr-defined]
+        vectors_BE = self._pooled(out_BTD, lengths_B)
+        return Traces(
+            logits_PC=self._logits(vectors_BE),
+            embedding_BE=vectors_BE,
+            hidden_BTD=tuple(hidden),
+            relations={name: last.by_head(projected[name]) for name in "qkv"},
+            visible_BT=torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None],
+        )
+
+    def narrowed(self, keep: Keep) -> Encoder:
+        """A smaller encoder; see the module for tokens and normalizations."""
+        cut = resolved(keep, self.sizes)
+        arch, row_V = self.network.arch, None if self.network.arch.word_rows is None else self.network.rows_V
+        rows = tuple(range(self.sizes.rows)) if keep.rows is None else check_rows(keep.rows, self.sizes.rows)
+        if len(rows) < self.sizes.rows:
+            row_V = self._rows_without(rows)
+        smaller_arch = replace(
+            arch,
+            layers=cut.sizes.blocks,
+            dim=cut.sizes.dim,
+            heads=cut.sizes.heads,
+            hidden=cut.sizes.inner,
+            word_rows=None if row_V is None else len(rows),
+        )
+        smaller = EncoderNetwork(smaller_arch, row_V).to(self._device)
+        smaller.load_state_dict(_cut_state(self.network, smaller, cut, rows))
+        smaller.train(self.network.training)
+        form = self.data.form
+        data = self.data if form.dim <= len(cut.dims) else _with_dim(self.data, len(cut.dims))
+        return Encoder(smaller, data, self._cut_head(cut))
+
+    def save(self, folder: Path) -> None:
+        """A checkpoint folder in the uncompressed one's form, with this network's sizes in its configuration."""
+        self.network.eval()
+        state = {
+            name: one.detach().cpu().contiguous()
+            for name, one in self.network.state_dict().items()
+            if not name.startswith("teaching_")
+        }
+        broken = [name for name, one in state.items() if not bool(torch.isfinite(one).all())]
+        if broken:
+            raise BuildError(f"compress: {broken[0]} is not finite; lower the learning rate of the step")
+        source, arch = self.data.checkpoint, self.network.arch
+        shutil.copytree(
+            source, folder, ignore=shutil.ignore_patterns(*_WEIGHT_FILES, HEAD_FILE, ".*"), dirs_exist_ok=True
+        )
+        place = folder / weights_folder(source).relative_to(source)
+        save_file(state, place / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((place / CONFIG_FILE).read_text(encoding="utf-8"))
+        _write_json(place / CONFIG_FILE, narrowed_config(config, arch))
+        if arch.word_rows is not None:
+            np.save(place / WORD_ROWS_FILE, self.network.rows_V.astype(np.int32))
+        _describe_width(folder, arch.dim)
+        head = self._head()
+        if head is not None:
+            np.savez(
+                folder / HEAD_FILE, weight=head[0].detach().cpu().numpy(), bias=head[1].detach().cpu().numpy()
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.table.weight.device
+
+    def _ids(self, example: int) -> Ids:
+        learn = self.data.learn.ids
+        return learn[example] if example < len(learn) else self.data.calibration[example - len(learn)]
+
+    def _batch(self, batch: Sequence[int]) -> tuple[Tensor, Tensor]:
+        ids_BT, lengths_B = padded([self._ids(one) for one in batch])
+        return torch.from_numpy(ids_BT).to(self._device), torch.from_numpy(lengths_B).to(self._device)
+
+    def _pooled(self, hidden_BTD: Tensor, lengths_B: Tensor) -> Tensor:
+        form = self.data.form
+        dim = min(form.dim, self.network.arch.dim)
+        return pooled(hidden_BTD, lengths_B, pooling=form.pooling, dim=dim, normalize=True)
+
+    def _vectors(self, batch: Sequence[int]) -> Tensor:
+        ids_BT, lengths_B = self._batch(batch)
+        return self._pooled(self.network(ids_BT, lengths_B), lengths_B)
+
+    def _loss(self, vectors_BE: Tensor, batch: Sequence[int]) -> Tensor:
+        wanted_BE = self.data.wanted_NE()[list(batch)].to(vectors_BE.device)
+        if vectors_BE.shape[1] == wanted_BE.shape[1]:
+            loss = (1 - (vectors_BE * wanted_BE).sum(1)).mean()
+        else:
+            loss = (vectors_BE @ vectors_BE.T - wanted_BE @ wanted_BE.T).square().mean()
+        logits_BC = self._logits(vectors_BE)
+        labels_B = self.data.learn.labels_N[list(batch)]
+        known = np.flatnonzero(labels_B != UNLABELLED)
+        if logits_BC is None or not len(known):
+            return loss
+        targets = torch.from_numpy(soft_targets(labels_B[known], self.data.intents)).to(vectors_BE.device)
+        return loss + functional.cross_entropy(logits_BC[known], targets)
+
+    def _head(self) -> tuple[Tensor, Tensor] | None:
+        if "teaching_head" not in dict(self.network.named_parameters(recurse=False)):
+            return None
+        return self.network.get_parameter("teaching_head"), self.network.get_parameter("teaching_bias")
+
+    def _logits(self, vectors_BE: Tensor) -> Tensor | None:
+        head = self._head()
+        return None if head is None else HEAD_SCALE * (vectors_BE @ head[0].T + head[1])
+
+    def _cut_head(self, cut: Cut) -> tuple[Tensor, Tensor] | None:
+        head = self._head()
+        if head is None:
+            return None
+        width = head[0].shape[1]
+        columns = [dim for dim in cut.dims if dim < width]
+        return taken(head[0], None, columns), taken(head[1])
+
+    def _rows_without(self, kept: tuple[int, ...]) -> Rows:
+        table_RD = functional.normalize(self.network.table.weight.detach(), dim=-1, eps=1e-12)
+        gone = np.setdiff1d(np.arange(self.sizes.rows), kept)
+        place_R = np.full(self.sizes.rows, -1)
+        place_R[list(kept)] = np.arange(len(kept))
+        kept_DK = table_RD[list(kept)].T
+        for start in range(0, len(gone), 4096):
+            some = gone[start : start + 4096]
+            place_R[some] = (table_RD[some] @ kept_DK).argmax(dim=1).cpu().numpy()
+        rows: Rows = place_R[self.network.rows_V]
+        return rows
+
+
+def open_encoder(folder: Path, data: TextData) -> Encoder:
+    """The encoder that a folder holds: the uncompressed one's, or what a step left.
+
+    Raises:
+        BuildError: it cannot be read; names file and field.
+    """
+    network = load_network(weights_folder(folder))
+    head = None
+    if data.intents:
+        kept = folder / HEAD_FILE
+        if kept.is_file():
+            with np.load(kept) as file:
+                head = torch.from_numpy(file["weight"]), torch.from_numpy(file["bias"])
+        else:
+            head = _fitted_head(data)
+    if network.arch.dim < data.form.dim:
+        data = _with_dim(data, network.arch.dim)
+    return Encoder(network.eval(), data, head)
+
+
+@torch.no_grad()
+def read_NE(network: EncoderNetwork, ids: Sequence[Ids], form: SentenceForm) -> Tensor:
+    """Unit vectors of texts in their order."""
+    plan = plan_epoch([len(one) for one in ids], seed=0, epoch=0, batch_tokens=JUDGED_TOKENS)
+    found = torch.zeros(len(ids), min(form.dim, network.arch.dim))
+    for batch in plan.batches:
+        ids_BT, lengths_B = (torch.from_numpy(one) for one in padded([ids[one] for one in batch]))
+        hidden_BTD = network(ids_BT, lengths_B)
+        found[list(batch)] = pooled(
+            hidden_BTD, lengths_B, pooling=form.pooling, dim=found.shape[1], normalize=True
+        )
+    return found
+
+
+def text_digest(ids: Ids) -> bytes:
+    """SHA-256 of a text's tokens."""
+    return hashlib.sha256(np.ascontiguousarray(ids, dtype=np.int64).tobytes()).digest()
+
+
+def _fitted_head(data: TextData) -> tuple[Tensor, Tensor]:
+    labelled = np.flatnonzero(data.learn.labels_N != UNLABELLED)
+    vectors_ND, labels_N = data.wanted_NE().numpy()[labelled], data.learn.labels_N[labelled]
+    held = max(1, round(HELD_OUT * len(labelled)))
+    inside = np.flatnonzero(labels_N != OUTSIDE)
+    fit = fit_linear(
+        vectors_ND,
+        labels_N,
+        vectors_ND[inside[-held:]],
+        labels_N[inside[-held:]],
+        data.intents,
+        LinearConfig(),
+    )
+    return torch.from_numpy(fit.weights_CD / HEAD_SCALE), torch.from_numpy(fit.bias_C / HEAD_SCALE)
+
+
+def _with_dim(data: TextData, dim: int) -> TextData:
+    cut = replace(data, form=replace(data.form, dim=dim))
+    cut._wanted = data.wanted_NE()
+    return cut
+
+
+def _cut_state(
+    network: EncoderNetwork, smaller: EncoderNetwork, cut: Cut, rows: Sequence[int]
+) -> Mapping[str, Tensor]:
+    old, new, dims = network.layout, smaller.layout, cut.dims
+    state = {new.words: taken(network.table.weight, rows, dims)}
+    for name in (old.positions, old.types):
+        if name is not None:
+            state[name] = taken(network.get_parameter(name), None, dims)
+    for norm in (old.norm.weight, old.norm.bias):
+        state[norm] = taken(network.get_parameter(norm), dims)
+    for place, index in enumerate(cut.blocks):
+        heads = columns_of(cut.heads[place], cut.sizes.head_dim)
+        inner = cut.inner[place]
+        theirs, ours = old.layers[index], new.layers[place]
+        axes = ((heads, dims), (dims, heads), (inner, dims), (dims, inner))
+        for (outs, ins), before, after in zip(axes, theirs.matrices, ours.matrices, strict=True):
+            for source, target in zip(before.parts, after.parts, strict=True):
+                state[target.weight] = taken(network.get_parameter(source.weight), outs, ins)
+                state[target.bias] = taken(network.get_parameter(source.bias), outs)
+        for source, target in ((theirs.norm1, ours.norm1), (theirs.norm2, ours.norm2)):
+            state[target.weight] = taken(network.get_parameter(source.weight), dims)
+            state[target.bias] = taken(network.get_parameter(source.bias), dims)
+    return state
+
+
+def _describe_width(folder: Path, dim: int) -> None:
+    # What sentence-transformers says of the width beside the encoder's own configuration.
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if "word_embedding_dimension" in config:
+            _write_json(path, {**config, "word_embedding_dimension": dim})
+    prompts = folder / PROMPTS_FILE
+    if prompts.is_file():
+        config = json.loads(prompts.read_text(encoding="utf-8"))
+        if (config.get("truncate_dim") or 0) > dim:
+            _write_json(prompts, {**config, "truncate_dim": dim})
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
