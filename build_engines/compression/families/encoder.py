@@ -7,7 +7,8 @@ only teaches: the one that serves is trained by the intents' stage, on the encod
 
 A token whose row of the word table goes is read as the kept token whose vector is nearest; tokenizer and vocabulary stay.
 
-Normalizations are sliced with the width; training recovers what their other statistics cost.
+Normalizations over fewer channels have other statistics: their weights and biases take up what the calibration texts say
+of the change (``narrowing.norm_changes``), and training recovers the rest.
 
 Examples: texts to learn from, then calibration texts. Suffixes: B texts, T tokens, N texts, V tokens of the vocabulary,
 R rows of the word table, D width, E width of a vector, C intents.
@@ -29,7 +30,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from build_engines.compression.families.narrowing import Cut, check_rows, columns_of, resolved, taken
+from build_engines.compression.families.narrowing import (
+    Cut,
+    NormChange,
+    adjust,
+    check_rows,
+    columns_of,
+    norm_changes,
+    resolved,
+    taken,
+)
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
 from build_engines.errors import BuildError
 from build_engines.intents.linear import OUTSIDE, fit_linear, soft_targets
@@ -265,7 +275,7 @@ class Encoder:
             word_rows=None if row_V is None else len(rows),
         )
         smaller = EncoderNetwork(smaller_arch, row_V).to(self._device)
-        smaller.load_state_dict(_cut_state(self.network, smaller, cut, rows))
+        smaller.load_state_dict(_cut_state(self.network, smaller, cut, rows, self._norm_changes(cut)))
         smaller.train(self.network.training)
         form = self.data.form
         data = self.data if form.dim <= len(cut.dims) else _with_dim(self.data, len(cut.dims))
@@ -310,6 +320,20 @@ class Encoder:
     def _batch(self, batch: Sequence[int]) -> tuple[Tensor, Tensor]:
         ids_BT, lengths_B = padded([self._ids(one) for one in batch])
         return torch.from_numpy(ids_BT).to(self._device), torch.from_numpy(lengths_B).to(self._device)
+
+    def _norm_changes(self, cut: Cut) -> Mapping[str, NormChange]:
+        if len(cut.dims) == self.sizes.dim:
+            return {}
+        layout, first = self.network.layout, len(self.data.learn.ids)
+        batch = range(first, first + min(MOST_TEXTS, len(self.data.calibration))) or range(MOST_TEXTS)
+        norms = [layout.norm, *(norm for layer in layout.layers for norm in (layer.norm1, layer.norm2))]
+
+        def look() -> Tensor:
+            ids_BT, lengths_B = self._batch(batch)
+            self.network(ids_BT, lengths_B)
+            return torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
+
+        return norm_changes(self.network, [norm.stem for norm in norms], cut.dims, look)
 
     def _pooled(self, hidden_BTD: Tensor, lengths_B: Tensor) -> Tensor:
         form = self.data.form
@@ -426,7 +450,11 @@ def _with_dim(data: TextData, dim: int) -> TextData:
 
 
 def _cut_state(
-    network: EncoderNetwork, smaller: EncoderNetwork, cut: Cut, rows: Sequence[int]
+    network: EncoderNetwork,
+    smaller: EncoderNetwork,
+    cut: Cut,
+    rows: Sequence[int],
+    changes: Mapping[str, NormChange],
 ) -> Mapping[str, Tensor]:
     old, new, dims = network.layout, smaller.layout, cut.dims
     state = {new.words: taken(network.table.weight, rows, dims)}
@@ -435,6 +463,7 @@ def _cut_state(
             state[name] = taken(network.get_parameter(name), None, dims)
     for norm in (old.norm.weight, old.norm.bias):
         state[norm] = taken(network.get_parameter(norm), dims)
+    adjust(state, new.norm.stem, changes.get(old.norm.stem))
     for place, index in enumerate(cut.blocks):
         heads = columns_of(cut.heads[place], cut.sizes.head_dim)
         inner = cut.inner[place]
@@ -447,6 +476,7 @@ def _cut_state(
         for source, target in ((theirs.norm1, ours.norm1), (theirs.norm2, ours.norm2)):
             state[target.weight] = taken(network.get_parameter(source.weight), dims)
             state[target.bias] = taken(network.get_parameter(source.bias), dims)
+            adjust(state, target.stem, changes.get(source.stem))
     return state
 
 

@@ -6,13 +6,13 @@ Suffixes: as in ``build_engines.compression.model``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from build_engines.compression.model import Keep, Sizes
 from build_engines.errors import BuildError
@@ -124,3 +124,80 @@ def _groups(heads: Sequence[int], group: int, block: int) -> tuple[int, ...]:
             "together"
         )
     return tuple(kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormChange:
+    """How a normalization over fewer channels differs from the whole one, on average over positions.
+
+    With ``(x - mean) / spread`` over the kept channels in place of all of them, ``weight * scale`` and
+    ``bias + weight * shift`` give, on average, what the whole normalization gave.
+
+    Attributes:
+        scale: mean of the kept channels' spread over all channels' spread.
+        shift: mean of (kept channels' mean - all channels' mean) over all channels' spread; 0 without a mean (RMS).
+    """
+
+    scale: float
+    shift: float
+
+
+@torch.no_grad()
+def norm_changes(
+    module: nn.Module,
+    norms: Sequence[str],
+    dims: Sequence[int],
+    look: Callable[[], Tensor],
+) -> dict[str, NormChange]:
+    """Measure what each normalization of the residual path would give over ``dims`` alone.
+
+    Args:
+        module: the network as it is.
+        norms: names of its normalizations of ``[B, T, D]``.
+        dims: kept channels.
+        look: runs the network on calibration examples, and returns which positions hold something ``[B, T]``.
+    """
+    seen: dict[str, Tensor] = {}
+    handles = [
+        module.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.__setitem__(name, inputs[0].detach())
+        )
+        for name in norms
+    ]
+    training = module.training
+    module.eval()
+    try:
+        visible_BT = look()
+    finally:
+        for handle in handles:
+            handle.remove()
+        module.train(training)
+    return {
+        name: _change(module.get_submodule(name), x_BTD[visible_BT], dims) for name, x_BTD in seen.items()
+    }
+
+
+def _change(norm: nn.Module, x_PD: Tensor, dims: Sequence[int]) -> NormChange:
+    kept = x_PD[:, list(dims)]
+    if isinstance(norm, nn.RMSNorm):
+        before, after = (one.square().mean(1).sqrt().clamp_min(1e-6) for one in (x_PD, kept))
+        return NormChange(scale=float((after / before).mean()), shift=0.0)
+    before, after = (one.std(1, correction=0).clamp_min(1e-6) for one in (x_PD, kept))
+    shift = (kept.mean(1) - x_PD.mean(1)) / before
+    return NormChange(scale=float((after / before).mean()), shift=float(shift.mean()))
+
+
+def adjust(state: dict[str, Tensor], name: str, change: NormChange | None) -> None:
+    """Put a change into a narrowed normalization's weight and bias.
+
+    Args:
+        state: of the narrowed network, the normalization's sliced parameters in it.
+        name: of the normalization there.
+        change: None: the width was not cut.
+    """
+    if change is None:
+        return
+    weight = state[f"{name}.weight"]
+    if f"{name}.bias" in state:
+        state[f"{name}.bias"] = state[f"{name}.bias"] + weight * change.shift
+    state[f"{name}.weight"] = weight * change.scale

@@ -30,7 +30,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from build_engines.compression.families.narrowing import Cut, check_rows, columns_of, resolved, taken
+from build_engines.compression.families.narrowing import (
+    Cut,
+    NormChange,
+    adjust,
+    check_rows,
+    columns_of,
+    norm_changes,
+    resolved,
+    taken,
+)
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
 from build_engines.data.splits import Split
 from build_engines.errors import BuildError
@@ -237,8 +246,9 @@ class Recommender:
     def narrowed(self, keep: Keep) -> Recommender:
         """A smaller ``SasRec``.
 
-        Normalizations over fewer channels have other statistics; they are left as they are sliced, and training recovers
-        what that costs. The table is scaled so that what enters the first block stays what it was.
+        Normalizations over fewer channels have other statistics: their weights and biases take up what the calibration
+        histories say of the change, and training recovers the rest. The table is scaled so that what enters the first block
+        stays what it was.
         """
         cut = resolved(keep, self.sizes)
         module = self.sasrec
@@ -254,7 +264,7 @@ class Recommender:
         if keep.rows is not None:
             table_RD, item_rows = self._without_rows(check_rows(keep.rows, self.sizes.rows))
         smaller = SasRec(config, item_rows=item_rows).to(self._device)
-        smaller.load_state_dict(_cut_state(module, cut, table_RD))
+        smaller.load_state_dict(_cut_state(module, cut, table_RD, self._norm_changes(cut)))
         smaller.train(module.training)
         return Recommender(smaller, self.data)
 
@@ -282,6 +292,19 @@ class Recommender:
     @property
     def _device(self) -> torch.device:
         return self.sasrec.positions.device
+
+    def _norm_changes(self, cut: Cut) -> Mapping[str, NormChange]:
+        if len(cut.dims) == self.sizes.dim:
+            return {}
+        histories = (self._calibration or [one[:-1] for one in self._train])[:256]
+        names = [f"{block.block}.{norm}" for block in self.blocks for norm in ("norm1", "norm2")]
+
+        def look() -> Tensor:
+            ids_BL = torch.from_numpy(left_padded(histories)).to(self._device)
+            self.sasrec(ids_BL)
+            return ids_BL > 0
+
+        return norm_changes(self.sasrec, [*names, "final_norm"], cut.dims, look)
 
     def _history(self, example: int) -> npt.NDArray[np.int64]:
         if example < len(self._train):
@@ -383,7 +406,9 @@ def _summed(
     return np.bincount(rows_N, weights=counts_N, minlength=size).astype(np.float64)
 
 
-def _cut_state(module: SasRec, cut: Cut, table_RD: Tensor) -> dict[str, Tensor]:
+def _cut_state(
+    module: SasRec, cut: Cut, table_RD: Tensor, changes: Mapping[str, NormChange]
+) -> dict[str, Tensor]:
     sizes = module.config
     dims = cut.dims
     scale = (sizes.dim / len(dims)) ** 0.5  # the lookup multiplies by sqrt(dim), which is smaller now
@@ -393,6 +418,7 @@ def _cut_state(module: SasRec, cut: Cut, table_RD: Tensor) -> dict[str, Tensor]:
         "final_norm.weight": taken(module.final_norm.weight, dims),
         "final_norm.bias": taken(module.final_norm.bias, dims),
     }
+    adjust(state, "final_norm", changes.get("final_norm"))
     width = sizes.heads * sizes.head_width
     for place, index in enumerate(cut.blocks):
         own = columns_of(cut.heads[place], sizes.head_width)
@@ -413,4 +439,6 @@ def _cut_state(module: SasRec, cut: Cut, table_RD: Tensor) -> dict[str, Tensor]:
                 taken(weight, rows, columns) if weight.ndim == 2 else taken(weight, rows)
             )
             state[f"blocks.{place}.{name}.bias"] = taken(layer.get_parameter("bias"), rows)
+        for name in ("norm1", "norm2"):
+            adjust(state, f"blocks.{place}.{name}", changes.get(f"blocks.{index}.{name}"))
     return state

@@ -153,5 +153,5 @@ def test_an_encoder_without_texts_to_learn_from_says_so(tmp_path: Path) -> None:
         learn=Texts(ids=texts(3, 1), labels_N=np.full(3, UNLABELLED)),
         calibration=texts(10, 2),
     )
-    with pytest.raises(BuildError, match="3 texts are left to learn from.*max_calibration_texts"):
+    with pytest.raises(BuildError, match=r"3 texts are left to learn from.*max_calibration_texts"):
         open_encoder(folder, data)
