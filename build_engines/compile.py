@@ -163,7 +163,7 @@ def _plan(
     capability: str | None,
 ) -> Target:
     rows, neighbours = bound[tables.NEIGHBOUR_IDS].shape
-    sizes = {"N": rows, "M": neighbours, "R": len(bound[tables.ITEM_EMB])}
+    sizes = {"N": rows, "M": neighbours, "R": tables.table_rows(bound)}
     fixed = tensorrt_plan.fix_dimensions(model, sizes)
     try:
         plan = tensorrt_plan.build_plan(

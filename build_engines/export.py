@@ -23,7 +23,7 @@ from build_engines.models.transitions import TransitionTable
 from build_engines.onnx_writer import save_model
 from build_engines.records import GraphRecord
 from server.artifacts.manifest import Constant, TensorInfo
-from server.encoding import tables
+from server.encoding import packed_tables, tables
 
 MASKED_FILE = "model.onnx"
 UNMASKED_FILE = "model_unmasked.onnx"
@@ -64,7 +64,13 @@ class Ingredients:
         return tables.SCORE_ROW in self.weights
 
 
-def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bool = False) -> GraphSpec:
+def graph_spec(
+    ingredients: Ingredients,
+    *,
+    masked: bool,
+    calibration_output: bool = False,
+    product_codes: tuple[int, int] | None = None,
+) -> GraphSpec:
     """The shape of the graph for these ingredients."""
     mix = ingredients.mix
     blocks = 1 + max(int(name.split(".")[1]) for name in ingredients.weights if name.startswith("blocks."))
@@ -86,6 +92,7 @@ def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bo
         masked=masked,
         calibration_output=calibration_output,
         table_rows=len(ingredients.weights[tables.ITEM_EMB]) if ingredients.shared else None,
+        product_codes=product_codes,
     )
 
 
@@ -131,7 +138,8 @@ def export_graph(
     Args:
         folder: empty; belongs to the caller's stage.
         ingredients: the trained model.
-        stored: tables in the precision of the graph (``stored_tables``, or ``quantize_catalogue`` of them).
+        stored: tables in the precision of the graph (``stored_tables``, or ``quantize_catalogue`` or ``code_catalogue`` of
+            them).
         int8: activation scales; None for FP32.
 
     Returns:
@@ -144,15 +152,19 @@ def export_graph(
     for name, table in stored.items():
         if np.issubdtype(table.dtype, np.floating) and not np.isfinite(table).all():
             raise BuildError(f"table {name} holds values that are not finite; train again")
+    coded = tables.ITEM_CODES in stored
+    product_codes = None
+    if coded:
+        count, choices, _ = stored[tables.ITEM_CODEBOOK].shape
+        product_codes = (count, choices)
+    spec = graph_spec(ingredients, masked=True, product_codes=product_codes)
     for file, masked in ((MASKED_FILE, True), (UNMASKED_FILE, False)):
-        save_model(
-            build_graph(graph_spec(ingredients, masked=masked), ingredients.weights, int8), folder / file
-        )
-    spec = graph_spec(ingredients, masked=True)
+        save_model(build_graph(replace(spec, masked=masked), ingredients.weights, int8), folder / file)
+    products = 0 if int8 is None else _quantized_products(int8) + (0 if coded else 1)
     return GraphRecord(
         file=MASKED_FILE,
         entries={"unmasked": UNMASKED_FILE},
-        precision="fp32" if int8 is None else "int8",
+        precision="fp32" if int8 is None else "pq" if coded or packed_tables.ITEM_CODES in stored else "int8",
         inputs=(
             TensorInfo(name="item_ids", dtype="int32", shape=("B", "L")),
             TensorInfo(name="exclude_ids", dtype="int32", shape=("B", "E")),
@@ -174,7 +186,7 @@ def export_graph(
             "transition_window": float(ingredients.mix.window),
             "transition_decay": spec.decay,
             "attentions": float(spec.blocks),
-            "integer_matmuls": 0.0 if int8 is None else float(1 + _quantized_products(spec, int8)),
+            "integer_matmuls": float(products),
         },
     )
 
@@ -189,7 +201,7 @@ def _write_tables(folder: Path, stored: Mapping[str, npt.NDArray[Any]]) -> tuple
     return tuple(constants)
 
 
-def _quantized_products(spec: GraphSpec, int8: Int8Scales) -> int:
+def _quantized_products(int8: Int8Scales) -> int:
     per_name = [3 if name.endswith(".qkv") else 1 for name in int8.linears]
     return sum(per_name)
 

@@ -11,13 +11,21 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from build_engines.compile import TargetSpec, compile_graph
+from build_engines.compression.codebooks import (
+    CodebookRefused,
+    product_codes,
+    query_metric,
+    read_codes,
+    save_codes,
+)
 from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
 from build_engines.models.sasrec_graph import Int8Scales
-from build_engines.quantize import calibrate, quantize_catalogue
+from build_engines.quantize import calibrate, code_catalogue, pack_transitions, quantize_catalogue, queries
 from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
 from build_engines.records import CompileRecord, ExportRecord, GraphRecord, QuantizeRecord
 from build_engines.shop_files import read_shop
@@ -25,10 +33,12 @@ from build_engines.stage import Work
 from build_engines.states import Exported, Quantized, Trained
 from build_engines.trained_files import read_trained
 from server.artifacts.manifest import Calibration, Target
+from server.encoding import tables
 
 CANDIDATE, PARENT = "candidate", "parent"
 SCORING = "scoring"
 LONG = 5  # items
+CODES = "item_codes.npz"
 
 
 def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord:
@@ -54,21 +64,62 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
     chosen = np.sort(generator.choice(len(split.calibration), count, replace=False))
     histories = split.calibration.take(chosen)
     _refuse_leak(histories, split.gate.histories)
+    ingredients = _ingredients(trained, ExportPart())
     scales = calibrate(
-        _ingredients(trained, ExportPart()), list(histories), scope="all" if part.linears else "catalogue"
+        ingredients,
+        list(histories),
+        scope="all" if part.linears or part.precision == "mixed" else "catalogue",
+        calibrator=part.calibrator,
+        percentile=part.percentile,
     )
     work.progress.say(f"  calibrated on {count} histories")
+    notes = [f"item table {_table_note(part)}{' and all linears in INT8' if part.linears else ''}"]
+    if part.table == "pq":
+        notes.append(_save_codes(ingredients, part, list(histories), work))
+    if part.neighbours:
+        notes.append(f"at most {part.neighbours} transitions an item, three bytes each")
+    method = f"percentile {part.percentile:g} of absolute values"
     return QuantizeRecord(
         precision="int8",
         calibration=Calibration(
-            method="percentile 99.99 of absolute values",
+            method=method if part.calibrator == "percentile" else part.calibrator,
             samples=count,
             seed=part.seed,
             data_sha256=hashlib.sha256(histories.item_rows_E.tobytes()).hexdigest(),
         ),
         scales={SCORING: scales.scoring, **scales.linears},
-        notes=(f"item table in INT8 with row scales{' and all linears' if part.linears else ''}",),
+        scored=part.pq.scored if part.table == "pq" else "",
+        neighbours=part.neighbours,
+        notes=tuple(notes),
     )
+
+
+def _table_note(part: QuantizePart) -> str:
+    if part.table == "int8":
+        return "in INT8 with row scales"
+    return f"as {part.pq.subspaces} product codes a row ({part.pq.scored})"
+
+
+def _save_codes(
+    ingredients: Ingredients, part: QuantizePart, histories: list[npt.NDArray[np.int32]], work: Work
+) -> str:
+    pq, rows_ND = part.pq, ingredients.weights[tables.ITEM_EMB]
+    work.progress.say(f"  {pq.subspaces} product codes for each of {len(rows_ND)} rows")
+    try:
+        codes = product_codes(
+            rows_ND,
+            subspaces=pq.subspaces,
+            codes=pq.codes,
+            rotate=pq.rotate,
+            rounds=pq.rounds,
+            seed=part.seed,
+            metric_DD=query_metric(queries(ingredients, histories)),
+        )
+    except CodebookRefused as error:
+        raise BuildError(f"quantize.pq: {error}") from error
+    save_codes(work.folder / CODES, codes)
+    error = float(np.square(codes.rows() - rows_ND)[1:].sum() / np.square(rows_ND).sum())
+    return f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}; {error:.1%} of their energy is lost"
 
 
 def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
@@ -80,10 +131,14 @@ def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
         return ExportRecord(graph=graph, parent=None)
     scales = dict(quantized.record.scales)
     int8 = Int8Scales(scoring=scales.pop(SCORING), linears=scales)
+    stored = quantize_catalogue(fp32)
+    if quantized.record.scored:
+        codes = read_codes(quantized.output.folder / CODES)
+        stored = code_catalogue(fp32, codes, scored=quantized.record.scored)
+    if quantized.record.neighbours:
+        stored = pack_transitions(stored, quantized.record.neighbours)
     return ExportRecord(
-        graph=export_graph(
-            _made(work.folder / CANDIDATE), ingredients, stored=quantize_catalogue(fp32), int8=int8
-        ),
+        graph=export_graph(_made(work.folder / CANDIDATE), ingredients, stored=stored, int8=int8),
         parent=export_graph(_made(work.folder / PARENT), ingredients, stored=fp32, int8=None),
     )
 

@@ -92,7 +92,7 @@ class Recipe:
 
     def parent(self) -> Recipe:
         """The same recipe without compression."""
-        plain = replace(self, quantize=replace(self.quantize, precision="fp32"))
+        plain = replace(self, quantize=replace(self.quantize, precision="fp32", table="int8", neighbours=0))
         return _with_text(
             plain, self.text + '\n# the compressed candidate was refused: quantize.precision = "fp32"\n'
         )

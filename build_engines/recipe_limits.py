@@ -27,12 +27,15 @@ from build_engines.intents.split import SplitShares
 from build_engines.models.causal.options import BLOCKS
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
+from build_engines.own_model.recipe_parts import OwnGatePart, OwnQuantizePart, ServePart
+from build_engines.proof.fairness import FairnessPart
 from build_engines.recipe_parts import (
     CompilePart,
     DataPart,
     ExportPart,
     GatePart,
     NetworkPart,
+    PqPart,
     PublishPart,
     QuantizePart,
     TrainPart,
@@ -158,7 +161,14 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "half_life_s": Limit(0.0, 1e12, above=True),
     },
     MixGrid: {"gammas": Limit(0.0, 1e6), "kappas": MORE_THAN_NONE, "windows": Limit(1, 50), "decays": FACTOR},
-    QuantizePart: {"samples": PAIRS, "seed": SEED},
+    PqPart: {"subspaces": Limit(1, 4096), "codes": Limit(2, 256), "rounds": Limit(1, 1000)},
+    QuantizePart: {
+        "neighbours": Limit(0, 1024),
+        "percentile": Limit(50.0, 100.0),
+        "mixed_budget": MORE_THAN_NONE,
+        "samples": PAIRS,
+        "seed": SEED,
+    },
     ExportPart: {"max_k": Limit(1, 3840), "max_batch": BATCH, "max_exclude": Limit(1, 65_536)},
     CompilePart: {"targets": Filled()},
     GatePart: {
@@ -170,6 +180,35 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "min_overlap": SHARE,
         "max_users": COUNT_OR_0,
         "seed": SEED,
+    },
+    OwnQuantizePart: {
+        "percentile": Limit(50.0, 100.0),
+        "max_rows": COUNT,
+        "least_weights": COUNT,
+        "exclude": Filled(),
+        "seed": SEED,
+    },
+    ServePart: {"max_batch": BATCH},
+    OwnGatePart: {
+        "max_metric_loss": SHARE,
+        "max_source_error": MORE_THAN_NONE,
+        "max_error": MORE_THAN_NONE,
+        "max_disagreement": SHARE,
+        "batch_sizes": BATCH,
+        "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
+        "rounds": ROUNDS,
+        "seed": SEED,
+    },
+    FairnessPart: {
+        "item_groups": Filled(),
+        "user_groups": Filled(),
+        "min_group": COUNT,
+        "top": Limit(1, 20),
+        "max_exposure_loss": SHARE,
+        "min_representation": SHARE,
+        "max_group_loss": SHARE,
+        "min_group_quality": SHARE,
     },
     PublishPart: {"keep": Limit(1, 100_000)},
     SampleCopyPart: {

@@ -15,18 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrators import Calibrator
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.items import OnUnlisted
 from build_engines.data.log_rows import LogFormat
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.evaluation.metrics import CUTOFFS
+from build_engines.proof.fairness import FairnessPart
 from server.artifacts.errors import ArtifactError
 from server.artifacts.schema import check_model_name
 
 JUDGED_BY = ("ndcg", "recall", "mrr")
 TARGET_KINDS = ("onnxruntime", "tensorrt_rtx", "tensorrt")
 _CAPABILITY = re.compile(r"sm[0-9]{2,3}[a-z]?")
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "mixed"]
 OnRefused = Literal["stop", "publish_parent"]
 
 
@@ -139,20 +141,60 @@ class TrainPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PqPart:
+    """The item table as product codes ([quantize.pq]; only with ``table = "pq"``).
+
+    Attributes:
+        subspaces: codes of a row, and so its bytes; a divisor of network.dim.
+        codes: to choose from, in each subspace.
+        rotate: learn a rotation before the rows are cut into pieces (OPQ).
+        rounds: of k-means.
+        scored: "decoded": unpacked to INT8 when a server loads it, as fast as an INT8 table. "lookup": scores are sums of
+            looked-up products; the least memory, and slower on a CPU.
+    """
+
+    subspaces: int = 32
+    codes: int = 256
+    rotate: bool = True
+    rounds: int = 12
+    scored: Literal["decoded", "lookup"] = "decoded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizePart:
     """How the candidate is compressed ([quantize]).
 
     Attributes:
-        precision: "fp32" publishes the parent itself.
+        precision: "fp32" publishes the parent itself. "mixed": of the linears those stay FP32 that cost more quality than
+            they bring speed (``mixed_budget``).
         linears: also the matrices inside the blocks, not only the item table.
+        table: the item table in INT8 with a scale a row, or as product codes.
+        pq: of the product codes.
+        neighbours: keep this many of each item's transitions at most, ids in 16 bits and weights in 8 (0: as they are).
+        calibrator: how the range of activations is found from what was seen, see ``compression.calibrators``.
+        percentile: of absolute values that "percentile" keeps (50..100).
+        mixed_budget: relative score error that "mixed" may spend on linears.
         samples: calibration histories (>= 1); never more than the split sets apart.
         seed: of their choice.
     """
 
     precision: Precision = "int8"
     linears: bool = False
+    table: Literal["int8", "pq"] = "int8"
+    pq: PqPart = field(default_factory=PqPart)
+    neighbours: int = 0
+    calibrator: Calibrator = "percentile"
+    percentile: float = 99.99
+    mixed_budget: float = 0.02
     samples: int = 512
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what they say of each other."""
+        if self.precision == "fp32" and (self.table == "pq" or self.neighbours):
+            raise ValueError(
+                'precision is "fp32", which publishes the model as it is; leave table and neighbours out, or use "int8"'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +269,9 @@ class GatePart:
         max_users: judge on at most this many (0: all).
         seed: of resampling and of the choice of users.
         on_refused: "publish_parent" builds and publishes the FP32 parent instead of a refused candidate.
+        fairness: groups of items and users ([gate.fairness]).
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``; no user ids are in it.
     """
 
     metric: str = "ndcg@10"
@@ -240,6 +285,9 @@ class GatePart:
     max_users: int = 0
     seed: int = 0
     on_refused: OnRefused = "stop"
+    fairness: FairnessPart = field(default_factory=FairnessPart)
+    footprint: bool = True
+    keep_examples: bool = True
 
     def __post_init__(self) -> None:
         """Check the metric's name."""

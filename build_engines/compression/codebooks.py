@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,22 +148,24 @@ class ProductCodes:
     Attributes:
         codes_NM: uint8.
         codebook_MKW: float32.
-        rotation_DD: orthogonal, multiplies decoded rows; None: none was learnt.
+        turn_DD: what decoded rows are multiplied by; None: nothing.
+        length: of all rows, to which decoded ones are brought back; None: their lengths differ.
     """
 
     codes_NM: npt.NDArray[np.uint8]
     codebook_MKW: Floats
-    rotation_DD: Floats | None
+    turn_DD: Floats | None
+    length: float | None
 
     def rows(self) -> Floats:
         """What is left of the rows."""
-        return decoded_rows(self.codes_NM, self.codebook_MKW, self.rotation_DD)
+        return decoded_rows(self.codes_NM, self.codebook_MKW, self.turn_DD, self.length)
 
     @property
     def stored_bytes(self) -> int:
-        """Codes, codebook and rotation, the floats in half precision."""
-        rotation = 0 if self.rotation_DD is None else self.rotation_DD.size
-        return self.codes_NM.nbytes + 2 * (self.codebook_MKW.size + rotation)
+        """Codes, codebook and what rows are multiplied by, the floats in half precision."""
+        turn = 0 if self.turn_DD is None else self.turn_DD.size
+        return self.codes_NM.nbytes + 2 * (self.codebook_MKW.size + turn)
 
 
 def product_codes(
@@ -173,18 +176,19 @@ def product_codes(
     rotate: bool = True,
     rounds: int = 12,
     seed: int = 0,
-    weights_N: npt.NDArray[np.floating[Any]] | None = None,
+    metric_DD: npt.NDArray[np.floating[Any]] | None = None,
 ) -> ProductCodes:
     """Code the rows of a table.
 
     Args:
-        table_ND: rows.
+        table_ND: rows; a first row of zeros is padding.
         subspaces: M, a divisor of D: bytes of a coded row.
         codes: K, 2..256 and below N.
         rotate: learn a rotation that spreads what is hard to code over the pieces (OPQ).
         rounds: of k-means; with a rotation as many turns of k-means and rotation first.
         seed: of the start.
-        weights_N: how much a row's error counts (traffic, say); None: all alike.
+        metric_DD: how much an error matters by its direction, ``(w - w') metric (w - w').T`` is made small: the second
+            moment of the queries that rows are multiplied with, plus a share of the identity. None: all directions alike.
 
     Raises:
         CodebookRefused: M does not divide D, or see ``check_size``.
@@ -194,25 +198,89 @@ def product_codes(
         fits = [m for m in range(1, dim + 1) if dim % m == 0]
         raise CodebookRefused(f"{subspaces} subspaces: must divide the width {dim}; use one of {fits}")
     check_size(codes, rows, f"product codes of {rows} rows")
-    table = torch.from_numpy(np.ascontiguousarray(table_ND, np.float32))
-    weights = torch.ones(rows) if weights_N is None else torch.from_numpy(np.asarray(weights_N, np.float32))
-    rotation = torch.eye(dim)
-    turned = table
+    length = _length(table_ND)
+    # In coordinates in which all directions matter alike, and back by the inverse.
+    root_DD = np.eye(dim) if metric_DD is None else np.linalg.cholesky(np.asarray(metric_DD, np.float64))
+    table = torch.from_numpy(np.ascontiguousarray(table_ND @ root_DD, np.float32))
+    rotation = _balanced(table, subspaces) if rotate else torch.eye(dim)
+    turned = table @ rotation.T
     books, found = _start(turned, subspaces, codes, seed), torch.empty(0)
     if rotate:
         for _ in range(rounds):
-            books, found = _turn(turned, weights, books)
+            books, found = _turn(turned, books)
             # min |T R' - Y|: R' from the singular vectors of T' Y (orthogonal Procrustes).
-            left, _, right = torch.linalg.svd((table * weights[:, None]).T @ _read(books, found))
+            left, _, right = torch.linalg.svd(table.T @ _read(books, found))
             rotation = (left @ right).T.contiguous()
             turned = table @ rotation.T
     for _ in range(rounds):
-        books, found = _turn(turned, weights, books)
+        books, found = _turn(turned, books)
+    turn_DD = (rotation.double().numpy() @ np.linalg.inv(root_DD)).astype(np.float32)
     return ProductCodes(
         codes_NM=found.numpy().astype(np.uint8),
         codebook_MKW=books.numpy(),
-        rotation_DD=rotation.numpy() if rotate else None,
+        turn_DD=turn_DD if rotate or metric_DD is not None else None,
+        length=length,
     )
+
+
+def save_codes(path: Path, codes: ProductCodes) -> None:
+    """Write an ``.npz``."""
+    optional = {
+        "turn_DD": codes.turn_DD,
+        "length": None if codes.length is None else np.float64(codes.length),
+    }
+    arrays = {name: value for name, value in optional.items() if value is not None}
+    np.savez(path, codes_NM=codes.codes_NM, codebook_MKW=codes.codebook_MKW, **arrays)  # type: ignore[arg-type]  # **kwds for allow_pickle
+
+
+def read_codes(path: Path) -> ProductCodes:
+    """Read what ``save_codes`` wrote."""
+    with np.load(path) as stored:
+        return ProductCodes(
+            codes_NM=stored["codes_NM"],
+            codebook_MKW=stored["codebook_MKW"],
+            turn_DD=stored.get("turn_DD"),
+            length=float(stored["length"]) if "length" in stored else None,
+        )
+
+
+def query_metric(queries_BD: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Their second moment with as much of the identity: directions that no query here has may matter to the next one.
+
+    Without the identity the others are coded at random: on Amazon
+    Beauty 32 codes lost 2.7 % of NDCG with a tenth of it, 0.7 % with as much, and 1.5 % with the identity alone.
+    """
+    queries = np.asarray(queries_BD, np.float64)
+    moment_DD = queries.T @ queries / max(1, len(queries))
+    size = float(np.trace(moment_DD)) / len(moment_DD)
+    moment: npt.NDArray[np.float64] = moment_DD / max(size, 1e-30) + np.eye(len(moment_DD))
+    return moment
+
+
+def _length(table_ND: Floats) -> float | None:
+    lengths_N = np.linalg.norm(table_ND, axis=1)
+    lengths_N = lengths_N[lengths_N > 0]
+    if not lengths_N.size or np.ptp(lengths_N) > 1e-3 * float(lengths_N.mean()):
+        return None
+    return float(lengths_N.mean())
+
+
+def _balanced(table: torch.Tensor, subspaces: int) -> torch.Tensor:
+    # Principal directions dealt out so that all pieces have about the same product of variances: the optimum for normally
+    # distributed rows (Ge et al., section 3.2), and the start for the others.
+    dim = table.shape[1]
+    variances, directions = torch.linalg.eigh(table.T.double() @ table.double())
+    logs = variances.clamp_min(1e-12 * float(variances.max())).log().flip(0).tolist()
+    groups: list[list[int]] = [[] for _ in range(subspaces)]
+    sums = [0.0] * subspaces
+    floor = min(logs)
+    for place, log in enumerate(logs):
+        free = [m for m in range(subspaces) if len(groups[m]) < dim // subspaces]
+        chosen = min(free, key=lambda m: (sums[m], m))
+        groups[chosen].append(place)
+        sums[chosen] += log - floor
+    order = [place for group in groups for place in group]
+    return directions.flip(1)[:, order].T.float().contiguous()
 
 
 def _start(table: torch.Tensor, subspaces: int, codes: int, seed: int) -> torch.Tensor:
@@ -232,16 +300,14 @@ def _start(table: torch.Tensor, subspaces: int, codes: int, seed: int) -> torch.
     return torch.stack(books)
 
 
-def _turn(
-    table: torch.Tensor, weights: torch.Tensor, books: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _turn(table: torch.Tensor, books: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One pass of Lloyd's in every subspace: new centroids, and the codes that go with them."""
     subspaces, codes, width = books.shape
     found, far = nearest_codes(table, books)
     new = books.clone()
     for m, piece in enumerate(table.chunk(subspaces, dim=1)):
-        sums = torch.zeros(codes, width).index_add_(0, found[:, m], piece * weights[:, None])
-        mass = torch.zeros(codes).index_add_(0, found[:, m], weights)
+        sums = torch.zeros(codes, width).index_add_(0, found[:, m], piece)
+        mass = torch.bincount(found[:, m], minlength=codes)
         full = mass > 0
         new[m, full] = sums[full] / mass[full, None]
         empty = torch.nonzero(~full).flatten()

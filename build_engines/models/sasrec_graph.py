@@ -33,8 +33,10 @@ import onnx_ir as ir
 
 from build_engines.onnx_writer import OnnxWriter
 from server.encoding import tables
+from server.encoding.packed_tables import int8_rows
 
 GROUP = 64
+CODE_OF_ZERO = 128  # product codes are bound as signed bytes, see ``server.encoding.tables``
 
 Weights = Mapping[str, npt.NDArray[Any]]
 
@@ -63,6 +65,7 @@ class GraphSpec:
         heads: attention heads; ``heads * head_dim`` need not be ``dim``.
         head_dim: width of a head.
         table_rows: R, rows of the item table where items share them; None: as many as ``rows``.
+        product_codes: M codes of a row and K to choose from, where the item table is kept as product codes; None: it is not.
         length: most positions of a history.
         max_k: K.
         window: W, newest history items whose transitions are added (>= 1).
@@ -90,6 +93,7 @@ class GraphSpec:
     masked: bool = True
     calibration_output: bool = False
     table_rows: int | None = None
+    product_codes: tuple[int, int] | None = None
 
 
 def padded_rows(items: int) -> int:
@@ -169,7 +173,9 @@ class _Network:
     def score(self, x_BD: ir.Value) -> ir.Value:
         w, spec, rows = self.w, self.spec, self.rows
         self.activations["scoring"] = (x_BD, ["B", spec.dim])
-        if self.int8 is None:
+        if spec.product_codes is not None:
+            scores = self._score_by_lookup(x_BD, spec.product_codes)
+        elif self.int8 is None:
             scores = w.op("MatMul", x_BD, w.input(tables.SCORE_EMB, "float32", [spec.dim, rows]))
         else:
             codes = w.input(tables.SCORE_EMB, "int8", [spec.dim, rows])
@@ -183,15 +189,56 @@ class _Network:
         return scores
 
     def _lookup(self, item_ids: ir.Value) -> ir.Value:
-        w = self.w
-        dtype = "float32" if self.int8 is None else "int8"
-        if self.spec.table_rows is not None:
+        w, spec = self.w, self.spec
+        if spec.table_rows is not None:
             item_ids = w.op("Gather", w.input(tables.INPUT_ROW, "int32", ["N"]), item_ids)
-        rows = w.op("Gather", w.input(tables.ITEM_EMB, dtype, [self.rows, self.spec.dim]), item_ids)
-        if self.int8 is not None:
-            rows = w.op("Cast", rows, to=ir.DataType.FLOAT)
+        if spec.product_codes is not None:
+            rows = self._decoded(item_ids, spec.product_codes)
+        elif self.int8 is not None:
+            codes = w.op("Gather", w.input(tables.ITEM_EMB, "int8", [self.rows, spec.dim]), item_ids)
+            rows = w.op("Cast", codes, to=ir.DataType.FLOAT)
+        else:
+            rows = w.op("Gather", w.input(tables.ITEM_EMB, "float32", [self.rows, spec.dim]), item_ids)
         scale = w.op("Gather", w.input(tables.INPUT_SCALE, "float32", [self.rows]), item_ids)
         return w.op("Mul", rows, w.op("Unsqueeze", scale, w.ints(-1)))
+
+    def _decoded(self, item_ids: ir.Value, codes: tuple[int, int]) -> ir.Value:
+        """Rows of a history from their codes: pieces of the codebook side by side, times the matrix."""
+        w, (count, choices) = self.w, codes
+        width = self.spec.dim // count
+        self.codebook = w.input(tables.ITEM_CODEBOOK, "float32", [count, choices, width])
+        self.turn = w.input(tables.ITEM_TURN, "float32", [self.spec.dim, self.spec.dim])
+        found = w.op("Gather", w.input(tables.ITEM_CODES, "int8", [self.rows, count]), item_ids)
+        places = w.op(
+            "Add",
+            w.op("Cast", found, to=ir.DataType.INT32),
+            w.constant(np.arange(count, dtype=np.int32) * choices + CODE_OF_ZERO),
+        )
+        pieces = w.op("Gather", w.op("Reshape", self.codebook, w.ints(count * choices, width)), places)
+        return w.op("MatMul", w.op("Reshape", pieces, w.ints(0, 0, self.spec.dim)), self.turn)
+
+    def _score_by_lookup(self, x_BD: ir.Value, codes: tuple[int, int]) -> ir.Value:
+        """Products of the query's pieces with every piece of the codebook, and for each row the sum of its M of them.
+
+        Rows of a product table are as long as the batch, so that a gather copies B values at a time.
+        """
+        w, count = self.w, codes[0]
+        turned = w.op("MatMul", x_BD, w.op("Transpose", self.turn, perm=[1, 0]))
+        pieces_MWB = w.op(
+            "Transpose", w.op("Reshape", turned, w.ints(0, count, self.spec.dim // count)), perm=[1, 2, 0]
+        )
+        products_MKB = w.op("MatMul", self.codebook, pieces_MWB)
+        score_codes = w.input(tables.SCORE_CODES, "int8", [count, self.rows])
+        scores_RB: ir.Value | None = None
+        for m in range(count):
+            place = w.constant(np.int64(m))
+            codes_R = w.op("Cast", w.op("Gather", score_codes, place), to=ir.DataType.INT32)
+            codes_R = w.op("Add", codes_R, w.constant(np.int32(CODE_OF_ZERO)))
+            part = w.op("Gather", w.op("Gather", products_MKB, place), codes_R)
+            scores_RB = part if scores_RB is None else w.op("Add", scores_RB, part)
+        assert scores_RB is not None, "there is a code at least"
+        scores_BR = w.op("Transpose", scores_RB, perm=[1, 0])
+        return w.op("Mul", scores_BR, w.input(tables.SCORE_SCALE, "float32", [self.rows]))
 
     def _masks(self, item_ids: ir.Value, length: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Keys that the newest position sees, and what every position sees; nobody sees nothing (no softmax of nothing)."""
@@ -320,6 +367,5 @@ def quantize_columns(
 def quantize_rows(
     table: npt.NDArray[np.floating[Any]],
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Symmetric INT8 with one scale for each row (an item table)."""
-    codes, scales = quantize_columns(table.T)
-    return np.ascontiguousarray(codes.T), scales
+    """Symmetric INT8 with one scale for each row (an item table), as a server unpacks one."""
+    return int8_rows(table)

@@ -4,8 +4,8 @@ A table is packed for the disk and the network; it is unpacked once, at load, an
 ``packed_``; what does not is left as it is:
 
 * a catalogue as product codes (``packed_item_codes_NM`` and its codebook): each row is M codes of one byte, each code names
-  one of K pieces of W values (M * W = D), and all rows are turned back by one rotation where there is one. Unpacked, it is
-  INT8 with a scale a row, so it scores as fast as an INT8 catalogue does;
+  one of K pieces of W values (M * W = D), and all rows are multiplied by one matrix and brought to one length where these
+  are given. Unpacked, it is INT8 with a scale a row, so it scores as fast as an INT8 catalogue does;
 * transitions without the places that nobody takes, ids in 16 bits (or 32) and weights in 8 on one scale.
 
 Suffixes: N rows (padding included), M codes or neighbours of a row, E neighbours in all, K codes to choose from, W width of a
@@ -13,7 +13,7 @@ piece, D width.
 
 Source:
     Jégou et al., "Product Quantization for Nearest Neighbor Search", 2011; Ge et al., "Optimized Product Quantization", 2013
-    (the rotation).
+    (the matrix is a rotation, and there may be more in it).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Floats = npt.NDArray[np.float32]
 
 ITEM_CODES = "packed_item_codes_NM"
 ITEM_CODEBOOK = "packed_item_codebook_MKW"
-ITEM_ROTATION = "packed_item_rotation_DD"
+ITEM_TURN = "packed_item_turn_DD"
+ITEM_LENGTH = "packed_item_length_1"
 NEIGHBOUR_COUNTS = "packed_neighbour_counts_N"
 NEIGHBOUR_IDS = "packed_neighbour_ids_E"
 NEIGHBOUR_WEIGHTS = "packed_neighbour_weights_E"
@@ -38,18 +39,25 @@ NEIGHBOUR_SCALE = "packed_neighbour_scale_1"
 ROWS_AT_ONCE = 65_536  # of a catalogue that is unpacked: its float32 rows are never in memory together
 
 
-def decoded_rows(codes_NM: Table, codebook_MKW: Table, rotation_DD: Table | None = None) -> Floats:
+def decoded_rows(
+    codes_NM: Table, codebook_MKW: Table, turn_DD: Table | None = None, length: float | None = None
+) -> Floats:
     """Rows in float32, ``[N, D]``, from their product codes.
 
     Args:
         codes_NM: uint8.
         codebook_MKW: pieces, of any floating dtype.
-        rotation_DD: orthogonal; the rows are what was coded, times it. None: nothing.
+        turn_DD: rows are multiplied by it; None: by nothing.
+        length: rows are brought to it; None: they stay as long as they are.
     """
     pieces_MKW = codebook_MKW.astype(np.float32)
     places_M = np.arange(len(pieces_MKW))
     rows_ND: Floats = pieces_MKW[places_M, codes_NM].reshape(len(codes_NM), -1)
-    return rows_ND if rotation_DD is None else rows_ND @ rotation_DD.astype(np.float32)
+    if turn_DD is not None:
+        rows_ND = rows_ND @ turn_DD.astype(np.float32)
+    if length is not None:
+        rows_ND *= np.float32(length) / np.maximum(np.linalg.norm(rows_ND, axis=1, keepdims=True), 1e-12)
+    return rows_ND
 
 
 def int8_rows(table_ND: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -74,12 +82,13 @@ def unpacked(
     plain = {name: table for name, table in stored.items() if not name.startswith("packed_")}
     if ITEM_CODES in stored:
         codes_NM, codebook_MKW = stored[ITEM_CODES], _needed(stored, ITEM_CODEBOOK, ITEM_CODES)
-        check_codes(codes_NM, codebook_MKW, stored.get(ITEM_ROTATION))
+        check_codes(codes_NM, codebook_MKW, stored.get(ITEM_TURN))
         emb_ND = np.empty((len(codes_NM), codebook_MKW.shape[0] * codebook_MKW.shape[2]), np.int8)
         scales_N = np.empty(len(codes_NM), np.float32)
+        length = float(stored[ITEM_LENGTH][0]) if ITEM_LENGTH in stored else None
         for start in range(0, len(codes_NM), ROWS_AT_ONCE):
             some = slice(start, start + ROWS_AT_ONCE)
-            rows = decoded_rows(codes_NM[some], codebook_MKW, stored.get(ITEM_ROTATION))
+            rows = decoded_rows(codes_NM[some], codebook_MKW, stored.get(ITEM_TURN), length)
             emb_ND[some], scales_N[some] = int8_rows(rows)
         plain[item_emb], plain[score_scale] = emb_ND, scales_N
         # The input is the row with the folding of its length undone; see ``tables.engine_tables``.
@@ -134,7 +143,7 @@ def _needed(stored: Mapping[str, Table], name: str, owner: str) -> Table:
     return stored[name]
 
 
-def check_codes(codes_NM: Table, codebook_MKW: Table, rotation_DD: Table | None) -> None:
+def check_codes(codes_NM: Table, codebook_MKW: Table, turn_DD: Table | None) -> None:
     """See that codes, codebook and rotation go together.
 
     Raises:
@@ -150,5 +159,5 @@ def check_codes(codes_NM: Table, codebook_MKW: Table, rotation_DD: Table | None)
             f"{codebook_MKW.shape[1]} (the codebook's K)"
         )
     width = codebook_MKW.shape[0] * codebook_MKW.shape[2]
-    if rotation_DD is not None and rotation_DD.shape != (width, width):
-        raise ValueError(f"{ITEM_ROTATION}: {rotation_DD.shape}, must be {(width, width)}")
+    if turn_DD is not None and turn_DD.shape != (width, width):
+        raise ValueError(f"{ITEM_TURN}: {turn_DD.shape}, must be {(width, width)}")

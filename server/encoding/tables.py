@@ -35,7 +35,7 @@ SCORE_BIAS = "score_bias_N"
 ITEM_CODES = "item_codes_NM"
 SCORE_CODES = "score_codes_MN"
 ITEM_CODEBOOK = "item_codebook_MKW"
-ITEM_ROTATION = "item_rotation_DD"
+ITEM_TURN = "item_turn_DD"
 INPUT_ROW = "input_row_N"
 SCORE_ROW = "score_row_N"
 NEIGHBOUR_IDS = "neighbour_ids_NM"
@@ -50,7 +50,7 @@ NEVER = -1.0e9
 PACKED = (SCORE_EMB, SCORE_SCALE, SCORE_BIAS)
 
 _NEEDED = (INPUT_SCALE, NEIGHBOUR_IDS, NEIGHBOUR_WEIGHTS, HIDDEN_ROWS)
-_CODED = (ITEM_CODES, ITEM_CODEBOOK, ITEM_ROTATION)
+_CODED = (ITEM_CODES, ITEM_CODEBOOK, ITEM_TURN)
 _OPTIONAL = (SCORE_SCALE, SCORE_BIAS, INPUT_ROW, SCORE_ROW)
 _OF_TABLE = (ITEM_EMB, ITEM_CODES, INPUT_SCALE, SCORE_SCALE)
 
@@ -72,9 +72,9 @@ def engine_tables(stored: Mapping[str, Table]) -> dict[str, Table]:
     if missing:
         raise ValueError(f"tables {missing} are missing, the version has {sorted(stored)}")
     items = stored[ITEM_CODES if coded else ITEM_EMB]
-    if (items.dtype == np.int8) != (SCORE_SCALE in stored):
+    if (items.dtype.kind != "f") != (SCORE_SCALE in stored):
         raise ValueError(
-            f"{ITEM_EMB} is {items.dtype}: {SCORE_SCALE} goes with int8 codes and with nothing else"
+            f"{ITEM_EMB} is {items.dtype}: {SCORE_SCALE} goes with int8 codes or product codes and with nothing else"
         )
     bound = {name: np.ascontiguousarray(stored[name]) for name in (*needed, *_OPTIONAL) if name in stored}
     if (INPUT_ROW in stored) != (SCORE_ROW in stored):
@@ -82,15 +82,17 @@ def engine_tables(stored: Mapping[str, Table]) -> dict[str, Table]:
     rows = catalogue_rows(stored)
     for name, table in bound.items():
         wanted = len(items) if name in _OF_TABLE else rows
-        if name not in (HIDDEN_ROWS, ITEM_CODEBOOK, ITEM_ROTATION) and len(table) != wanted:
+        if name not in (HIDDEN_ROWS, ITEM_CODEBOOK, ITEM_TURN) and len(table) != wanted:
             raise ValueError(f"{name} has {len(table)} rows, must have {wanted}")
     for name in (INPUT_ROW, SCORE_ROW):
         if name in bound and not 0 <= int(bound[name].min()) <= int(bound[name].max()) < len(items):
             raise ValueError(f"{name} names row {int(bound[name].max())}, {ITEM_EMB} has {len(items)}")
     if coded:
-        packed_tables.check_codes(items, bound[ITEM_CODEBOOK], bound[ITEM_ROTATION])
-        bound |= {name: bound[name].astype(np.float32) for name in (ITEM_CODEBOOK, ITEM_ROTATION)}
-        bound[SCORE_CODES] = np.ascontiguousarray(items.T)
+        packed_tables.check_codes(items, bound[ITEM_CODEBOOK], bound[ITEM_TURN])
+        bound |= {name: bound[name].astype(np.float32) for name in (ITEM_CODEBOOK, ITEM_TURN)}
+        # In the graph codes are -128..127: TensorRT looks up in no table of unsigned bytes.
+        bound[ITEM_CODES] = (items ^ np.uint8(128)).view(np.int8)
+        bound[SCORE_CODES] = np.ascontiguousarray(bound[ITEM_CODES].T)
     else:
         bound[SCORE_EMB] = np.ascontiguousarray(items.T)
     return bound
@@ -122,7 +124,7 @@ class ItemVectors:
     def __init__(self, stored: Mapping[str, Table]) -> None:
         self._codes = stored.get(ITEM_CODES)
         self._table = stored[ITEM_EMB] if self._codes is None else stored[ITEM_CODEBOOK]
-        self._rotation = stored.get(ITEM_ROTATION)
+        self._turn = stored.get(ITEM_TURN)
 
     def __len__(self) -> int:
         """R."""
@@ -132,7 +134,7 @@ class ItemVectors:
         """Vectors ``[len(rows), D]``, INT8 codes or floats."""
         if self._codes is None:
             return np.asarray(self._table[rows])
-        return packed_tables.decoded_rows(self._codes[rows], self._table, self._rotation)
+        return packed_tables.decoded_rows(self._codes[rows], self._table, self._turn)
 
 
 def catalogue_rows(stored: Mapping[str, Table]) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from server.encoding.catalogue import Catalogue
+from server.encoding.tables import ItemVectors
 
 # Below this cosine two item vectors have nothing to tell each other.
 _SIMILAR = 0.2
@@ -26,7 +27,7 @@ class Explainer:
 
     Args:
         catalogue: its items.
-        emb_ND: item vectors, FP32 or INT8 codes with ``scale_N`` (a row's scale does not change its cosine).
+        emb_ND: item vectors in any form (a row's scale does not change its cosine).
         emb_row_N: which of them is an item's, where items share vectors; None: each has its own.
         neighbour_ids_NM: transition table, 0 for none.
         neighbour_weights_NM: its weights.
@@ -38,7 +39,7 @@ class Explainer:
         self,
         catalogue: Catalogue,
         *,
-        emb_ND: npt.NDArray[np.generic],
+        emb_ND: ItemVectors | npt.NDArray[np.generic],
         emb_row_N: npt.NDArray[np.integer[Any]] | None = None,
         neighbour_ids_NM: npt.NDArray[np.int32],
         neighbour_weights_NM: npt.NDArray[np.float32],
