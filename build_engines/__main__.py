@@ -30,6 +30,8 @@ customer service.
   load -> train -> quantize -> export -> compile -> verify -> publish       a recommender
   text-load -> finetune -> package -> text-verify -> publish                a text model (kind = "text")
   encoder-load -> intents -> encoder-package -> encoder-verify -> publish   a sentence encoder (kind = "encoder")
+  own-load -> own-quantize -> own-compile -> own-verify -> publish          a model of your own (kind = "own")
+  rerank-load -> rerank-train -> rerank-quantize -> ... -> publish          a re-ranker behind a recommender (kind = "rerank")
 
 Each stage's result is kept in the workspace and reused as long as nothing that it depends on has changed; a
 run that was stopped or killed goes on where it was. Nothing is published that does not pass the gate
@@ -72,6 +74,17 @@ a sentence encoder with the shop's intents (my_support.toml):
   file = "messages.txt"       # a text a line: what shoppers write
   [intents]
   examples = "intents.csv"    # columns text,intent
+
+a model of your own (my_model.toml):
+  kind = "own"
+  source = "onnx:scorer.onnx" # or "python:package.module:factory"
+  [model]
+  name = "my-scorer"
+  [data]
+  calibration = "calibration.npz"
+  gate = "gate.npz"
+  [quantize]
+  precision = "int8"
 
 exit codes:
   0 done   1 could not be done   2 wrong recipe or command line   3 the data cannot be used
@@ -194,9 +207,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    from build_engines.stage_names import ENCODER_STAGES, STAGES, TEXT_STAGES
+    from build_engines.stage_names import ENCODER_STAGES, OWN_STAGES, RERANK_STAGES, STAGES, TEXT_STAGES
 
-    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES, *ENCODER_STAGES)))
+    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES, *ENCODER_STAGES, *OWN_STAGES, *RERANK_STAGES)))
     command = commands.add_parser(
         "run",
         parents=parents,
@@ -224,8 +237,9 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from server.artifacts.releases import Releases
 
     kind = recipe_kind(arguments.recipe)
+    others = {"text": _run_text, "encoder": _run_encoder, "own": _run_own, "rerank": _run_rerank}
     if kind != "recommender":
-        return _run_text(arguments, progress) if kind == "text" else _run_encoder(arguments, progress)
+        return others[kind](arguments, progress)
     recipe = load_recipe(arguments.recipe, arguments.set)
     redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
     workspace = Workspace(root=arguments.workspace, progress=progress)
@@ -251,6 +265,28 @@ def _run_encoder(arguments: argparse.Namespace, progress: Progress) -> int:
 
     recipe = load_encoder_recipe(arguments.recipe, arguments.set)
     first = _first_stage(arguments, ENCODER_STAGES, "an encoder")
+    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    return 0
+
+
+def _run_own(arguments: argparse.Namespace, progress: Progress) -> int:
+    from build_engines.own_model.line import build
+    from build_engines.own_model.recipe import load_own_recipe
+    from build_engines.stage_names import OWN_STAGES
+
+    recipe = load_own_recipe(arguments.recipe, arguments.set)
+    first = _first_stage(arguments, OWN_STAGES, "a model of your own")
+    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    return 0
+
+
+def _run_rerank(arguments: argparse.Namespace, progress: Progress) -> int:
+    from build_engines.rerank.line import build
+    from build_engines.rerank.recipe import load_rerank_recipe
+    from build_engines.stage_names import RERANK_STAGES
+
+    recipe = load_rerank_recipe(arguments.recipe, arguments.set)
+    first = _first_stage(arguments, RERANK_STAGES, "a re-ranker")
     build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
     return 0
 
@@ -303,6 +339,17 @@ def _status(arguments: argparse.Namespace, progress: Progress) -> int:
         rows = text_line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
     elif kind == "encoder":
         rows = encoder_line.status(load_encoder_recipe(arguments.recipe, arguments.set), workspace)
+    elif kind == "own":
+        from build_engines.own_model import line as own_line
+        from build_engines.own_model.recipe import load_own_recipe
+
+        rows = own_line.status(load_own_recipe(arguments.recipe, arguments.set), workspace)
+    elif kind == "rerank":
+        from build_engines.rerank import line as rerank_line
+        from build_engines.rerank.recipe import load_rerank_recipe
+
+        recipe = load_rerank_recipe(arguments.recipe, arguments.set)
+        rows = rerank_line.status(recipe, workspace, arguments.repository)
     else:
         rows = pipeline.status(load_recipe(arguments.recipe, arguments.set), workspace)
     for stage, state in rows:
@@ -339,6 +386,14 @@ def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
         from build_engines.encoder.publish import replay_encoder
 
         replay_encoder(opened)
+    elif opened.manifest.task == "tensor_inference":
+        from build_engines.own_model.publish import replay_tensors
+
+        replay_tensors(opened)
+    elif opened.manifest.task == "reranking":
+        from build_engines.rerank.publish import replay_reranker
+
+        replay_reranker(opened)
     else:
         replay(opened)
     files = opened.manifest.files
