@@ -25,6 +25,7 @@ from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
 from build_engines.models.sasrec_graph import Int8Scales
+from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.quantize import calibrate, code_catalogue, pack_transitions, quantize_catalogue, queries
 from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
 from build_engines.records import CompileRecord, ExportRecord, GraphRecord, QuantizeRecord
@@ -118,8 +119,8 @@ def _save_codes(
     except CodebookRefused as error:
         raise BuildError(f"quantize.pq: {error}") from error
     save_codes(work.folder / CODES, codes)
-    error = float(np.square(codes.rows() - rows_ND)[1:].sum() / np.square(rows_ND).sum())
-    return f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}; {error:.1%} of their energy is lost"
+    lost = float(np.square(codes.rows() - rows_ND)[1:].sum() / np.square(rows_ND).sum())
+    return f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}; {lost:.1%} of their energy is lost"
 
 
 def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
@@ -197,13 +198,15 @@ def _ingredients(trained: Trained, part: ExportPart) -> Ingredients:
 def _refuse_leak(calibration: Sequences, gate: Sequences) -> None:
     # The split sets users apart; this would find a split that does not. Short histories are alike by chance, and a few
     # long ones are (bots, shared carts): more than one in a hundred is no chance.
-    judged = {rows.tobytes() for rows in gate} | {rows.tobytes() for rows in gate.without_last(1)}
-    long = [rows for rows in calibration if rows.size >= LONG]
-    leaked = sum(rows.tobytes() in judged for rows in long)
-    if leaked > max(1, len(long) // 100):
-        raise BuildError(
-            f"quantize: {leaked} of {len(long)} calibration histories belong to users whom the gate judges; "
-            "calibrate on other users: the split's calibration share must not overlap the gate"
+    long = digests_of(rows for rows in calibration if rows.size >= LONG)
+    if long:
+        refuse_leak(
+            "quantize",
+            long,
+            [*digests_of(gate), *digests_of(gate.without_last(1))],
+            what="calibration histories",
+            allowed=max(1, len(long) // 100),
+            advice="calibrate on other users: the split's calibration share must not overlap the gate",
         )
 
 

@@ -37,6 +37,8 @@ _GRAPH = (
     "build_engines.export",
     "build_engines.onnx_writer",
     "build_engines.models.sasrec_graph",
+    "build_engines.compression.calibrators",
+    "build_engines.compression.codebooks",
     "server.encoding",
 )
 
@@ -102,7 +104,7 @@ QUANTIZE: Stage[Trained, QuantizePart, QuantizeRecord, Quantized] = Stage(
     run=_quantize,
     record=QuantizeRecord,
     state=lambda trained, output, record: Quantized(trained=trained, output=output, record=record),
-    code=(*_GRAPH, *_COUNTS, *_DATA, *_FILES),
+    code=(*_GRAPH, *_COUNTS, *_DATA, *_FILES, "build_engines.proof.leak"),
     packages=("onnxruntime", "onnx-ir", "numpy"),
 )
 EXPORT: Stage[Quantized, ExportPart, ExportRecord, Exported] = Stage(
@@ -129,6 +131,7 @@ VERIFY: Stage[Compiled, VerifyPart, VerifyRecord, Verified] = Stage(
     code=(
         "build_engines.verify",
         "build_engines.gate",
+        "build_engines.proof",
         "build_engines.ranker",
         "build_engines.speed",
         "build_engines.version_files",

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from build_engines.compression.calibrators import Calibrator, Histogram, threshold
+from build_engines.compression.calibrator_names import Calibrator
+from build_engines.compression.calibrators import Histogram, threshold
 from build_engines.compression.codebooks import ProductCodes
 from build_engines.errors import BuildError
 from build_engines.export import Ingredients, bound_tables, graph_spec
@@ -62,7 +63,7 @@ def code_catalogue(
     codes_NM[: len(codes.codes_NM)] = codes.codes_NM
     turn_DD = np.eye(stored[tables.ITEM_EMB].shape[1]) if codes.turn_DD is None else codes.turn_DD
     if scored == "decoded":
-        packed = {
+        packed: dict[str, npt.NDArray[Any]] = {
             packed_tables.ITEM_CODES: codes_NM,
             packed_tables.ITEM_CODEBOOK: codes.codebook_MKW.astype(np.float16),
             packed_tables.ITEM_TURN: turn_DD.astype(np.float16),

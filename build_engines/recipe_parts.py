@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from build_engines.compression.calibrators import Calibrator
+from build_engines.compression.calibrator_names import Calibrator
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.items import OnUnlisted
 from build_engines.data.log_rows import LogFormat
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.evaluation.metrics import CUTOFFS
-from build_engines.proof.fairness import FairnessPart
+from build_engines.proof.fairness_part import FairnessPart
 from server.artifacts.errors import ArtifactError
 from server.artifacts.schema import check_model_name
 

@@ -20,13 +20,12 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Calibrator = Literal["minmax", "percentile", "entropy", "mse"]
-CALIBRATORS: tuple[Calibrator, ...] = ("minmax", "percentile", "entropy", "mse")
+from build_engines.compression.calibrator_names import CALIBRATORS, Calibrator
 
 BINS = 2048
 LEVELS = 128  # of a symmetric range on one side of zero

@@ -280,7 +280,8 @@ def _balanced(table: torch.Tensor, subspaces: int) -> torch.Tensor:
         groups[chosen].append(place)
         sums[chosen] += log - floor
     order = [place for group in groups for place in group]
-    return directions.flip(1)[:, order].T.float().contiguous()
+    dealt: torch.Tensor = directions.flip(1)[:, order].T.float().contiguous()
+    return dealt
 
 
 def _start(table: torch.Tensor, subspaces: int, codes: int, seed: int) -> torch.Tensor:
@@ -323,7 +324,7 @@ def nearest_codes(table: torch.Tensor, books: torch.Tensor) -> tuple[torch.Tenso
     for m, piece in enumerate(table.chunk(len(books), dim=1)):
         size_K = books[m].square().sum(dim=1)
         codes, least = [], []
-        for some in piece.split(_ROWS_AT_ONCE):
+        for some in torch.split(piece, _ROWS_AT_ONCE):
             distance = size_K - 2 * (some @ books[m].T)
             best = distance.min(dim=1)
             codes.append(best.indices)

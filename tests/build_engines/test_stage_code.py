@@ -41,6 +41,8 @@ FRAME = {
     *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
     *(f"build_engines.encoder.{name}" for name in ("records", "recipe_parts", "states")),
     "build_engines.models.causal.options",
+    "build_engines.compression.calibrator_names",
+    *(f"build_engines.proof.{name}" for name in ("records", "fairness_part")),
     *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
 }
 CODEC = {
@@ -80,24 +82,35 @@ LEARNING = {
 TEACHING = {
     f"build_engines.intents.{n}" for n in ("examples", "linear_parts", "recipe_parts", "sources", "split")
 }
+# What a process that holds an engine knows of the other families.
+OTHER_ENGINES = {
+    f"server.{name}"
+    for name in (
+        "batching.cost", "batching.policy", "pipelines.explain", "pipelines.fallback", "pipelines.loading",
+        "pipelines.recommend",
+    )
+}  # fmt: skip
 # Imported by a module that the stage shares with others, or for a type; not used for its result.
 ONLY_IMPORTED: dict[str, set[str]] = {
     "load": TRAINING,
     "train": RAW | {"build_engines.evaluation.metrics"},
     "quantize": RAW | COMPILING | {"build_engines.evaluation.metrics"},
-    "export": RAW | COMPILING | SPLIT | {"build_engines.evaluation.metrics"},
-    "compile": RAW | SPLIT | TRAINING | {"build_engines.shop_files", "build_engines.trained_files"},
+    "export": RAW | COMPILING | SPLIT | {"build_engines.evaluation.metrics", "build_engines.proof.leak"},
+    "compile": RAW
+    | SPLIT
+    | TRAINING
+    | {f"build_engines.{n}" for n in ("shop_files", "trained_files", "proof.leak")},
     "verify": RAW,
     # Recipe parts and records are typed by the recommender's; pairs are tokens by then.
     "text-load": TRAINING,
     "finetune": RAW | SPLIT | TRAINING | CODEC,
     "package": RAW | SPLIT | TRAINING,
-    "text-verify": RAW | SPLIT | TRAINING,
+    "text-verify": RAW | SPLIT | TRAINING | OTHER_ENGINES,
     # Recipe parts are typed by the recommender's, pages and questions by what the server answers with.
     "encoder-load": TRAINING | {"server.copy_domain"},
-    "intents": {"server.copy_domain"},
+    "intents": TRAINING | {"server.copy_domain"},
     "encoder-package": TRAINING | ANSWERS | LEARNING | TEACHING | {"build_engines.intents.records"},
-    "encoder-verify": TRAINING | ANSWERS | LEARNING,
+    "encoder-verify": TRAINING | ANSWERS | LEARNING | OTHER_ENGINES,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,
