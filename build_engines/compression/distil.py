@@ -243,7 +243,7 @@ def run(model: Compressible, options: DistilOptions, work: StepWork) -> tuple[Co
     Raises:
         BuildError: the teacher is missing, of another shape or does not answer; training diverged.
     """
-    said, figures = [], {}
+    said: list[str] = []
     if options.answers:
         from build_engines.compression.teacher_answers import taught_by_answers
 
@@ -259,13 +259,13 @@ def run(model: Compressible, options: DistilOptions, work: StepWork) -> tuple[Co
         what = teacher.identity
     before = sizes_of(model.sizes)
     described: dict[str, Any] = {name: str(value) for name, value in asdict(options).items()}
-    for name in ("device", "processes", "sharding", "teacher"):
+    for name in ("device", "processes", "sharding", "launch", "teacher"):
         described.pop(name)
     lesson = lesson_of(
         learner, options, what=f"{what}{described}", factors={"projection": options.projection_factor}
     )
     learnt = learn(lesson, work)
-    figures |= learnt.figures()
+    figures = learnt.figures()
     said.append(
         f"held-out loss {learnt.before:.4f} -> {figures['loss after']:.4f}"
         if learnt.kept

@@ -36,6 +36,7 @@ from build_engines.tuning_loop import (
 )
 
 Sharding = Literal["replicate", "shard"]
+Launch = Literal["here", "torchrun"]
 CHECKPOINT = "training.pt"
 PRUNED_SHARE = 0.01  # zeros of a matrix from which on they are meant
 STUDENT = "student"  # of a lesson's network
@@ -64,6 +65,8 @@ class LearningOptions:
         device: torch device.
         processes: that train together on this machine (>= 1), each with its part of every batch.
         sharding: of weights over processes: "replicate" (DDP: all everywhere) or "shard" (FSDP2: a part in each).
+        launch: "here": the processes are started on this machine; "torchrun": a person starts them, on as many machines as
+            share the workspace.
 
     Raises:
         ValueError: a value is out of range; names it.
@@ -87,6 +90,7 @@ class LearningOptions:
     device: str = "cpu"
     processes: int = 1
     sharding: Sharding = "replicate"
+    launch: Launch = "here"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -227,7 +231,7 @@ def lesson_of(
     plan = {
         name: value
         for name, value in asdict(options).items()
-        if name not in ("device", "processes", "sharding")
+        if name not in ("device", "processes", "sharding", "launch")
     }
     facts = {
         "model": learner.student.identity,
@@ -258,7 +262,7 @@ def learn(lesson: Lesson, work: StepWork, *, keep_best_only: bool = True) -> Lea
     before = learner.judge()
     work.progress.say(f"  held-out loss before {before:.4f}")
     try:
-        if options.processes > 1:
+        if options.processes > 1 or options.launch == "torchrun":
             from build_engines.distributed.launch import learn_together
 
             result = learn_together(lesson, work)
