@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from build_engines.errors import BuildError, TargetError
@@ -25,6 +26,7 @@ from build_engines.models.encoder.layout import BUFFERS, find_layout
 from build_engines.models.encoder.options import EncoderOptions
 from build_engines.models.encoder.sentence import SentenceForm, read_sentence_form, weights_folder
 from build_engines.onnx_writer import model_bytes
+from build_engines.targets.shared_constants import share_constants
 from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
 from server.artifacts.manifest import TensorInfo
 
@@ -98,7 +100,7 @@ def package_encoder(
     """
     calibrated = Calibrated(texts=calibration, unsigned=True, threads=threads)
     arch, sentence, model = _written(checkpoint, options, head, calibrated)
-    graph = model_bytes(model)
+    graph = _shared(model_bytes(model))
     kernels = check_kernels(graph, arch, options.variant, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH_FILE).write_bytes(graph)
@@ -225,6 +227,12 @@ def _written(
             max_tokens=sentence.max_tokens,
         )
         return arch, sentence, build_graph(arch, layout, tensors, form)
+
+
+def _shared(graph: bytes) -> bytes:
+    # Weights that share few values (``compression.share_weights``) are stored as codes.
+    proto = onnx.ModelProto.FromString(graph)
+    return proto.SerializeToString() if share_constants(proto.graph) else graph
 
 
 def _describe(folder: Path, sentence: SentenceForm, options: EncoderOptions, head: IntentHead | None) -> None:
