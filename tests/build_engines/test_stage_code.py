@@ -65,6 +65,7 @@ SPLIT = {f"build_engines.data.{name}" for name in ("interactions", "sequences", 
 COMPILING = {
     "build_engines.compile",
     "build_engines.targets.onnxruntime_cpu",
+    "build_engines.targets.sparse_matmuls",
     "build_engines.targets.tensorrt_plan",
 }
 ANSWERS = {"server.copy_domain", "server.support_domain"}
