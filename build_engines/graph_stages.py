@@ -49,7 +49,8 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
         BuildError: nobody was set apart for calibration, or one of them is among the gate's users.
     """
     if part.precision == "fp32":
-        return QuantizeRecord(precision="fp32", notes=("not compressed: the FP32 parent itself",))
+        note = "not quantized" if trained.chain else "not compressed: the FP32 parent itself"
+        return QuantizeRecord(precision="fp32", notes=(note,))
     if trained.record.mix.neural_weight == 0:
         note = "not compressed: the counts alone were best, and nothing of the network is scored"
         work.progress.say(f"  {note}")
@@ -125,11 +126,12 @@ def _save_codes(
 
 def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
     """Write the candidate's graph and tables, and its parent's."""
-    ingredients = _ingredients(quantized.trained, part)
+    trained = quantized.trained
+    ingredients = _ingredients(trained, part)
     fp32 = stored_tables(ingredients)
     if quantized.record.precision == "fp32":
         graph = export_graph(_made(work.folder / CANDIDATE), ingredients, stored=fp32, int8=None)
-        return ExportRecord(graph=graph, parent=None)
+        return ExportRecord(graph=graph, parent=_parent(trained, part, work) if trained.chain else None)
     scales = dict(quantized.record.scales)
     int8 = Int8Scales(scoring=scales.pop(SCORING), linears=scales)
     stored = quantize_catalogue(fp32)
@@ -140,8 +142,13 @@ def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
         stored = pack_transitions(stored, quantized.record.neighbours)
     return ExportRecord(
         graph=export_graph(_made(work.folder / CANDIDATE), ingredients, stored=stored, int8=int8),
-        parent=export_graph(_made(work.folder / PARENT), ingredients, stored=fp32, int8=None),
+        parent=_parent(trained, part, work),
     )
+
+
+def _parent(trained: Trained, part: ExportPart, work: Work) -> GraphRecord:
+    whole = _ingredients(trained.uncompressed, part)
+    return export_graph(_made(work.folder / PARENT), whole, stored=stored_tables(whole), int8=None)
 
 
 def compile(exported: Exported, part: CompilePart, work: Work) -> CompileRecord:

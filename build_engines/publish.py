@@ -12,7 +12,8 @@ import msgspec
 
 from build_engines.recipe import Recipe
 from build_engines.release import build_digest, place, provenance_of
-from build_engines.report import REPORT_HTML, REPORT_JSON, make_report, report_json
+from build_engines.report import make_report, report_json
+from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
 from build_engines.version_files import draft_manifest, link_folder, with_files
@@ -109,7 +110,7 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     compiled = verified.compiled
     quantized = compiled.exported.quantized
     trained = quantized.trained
-    states = (trained.loaded, trained, quantized, compiled.exported, compiled, verified)
+    states = (trained.loaded, *trained.line, quantized, compiled.exported, compiled, verified)
     seeds = {**trained.record.seeds, "gate": recipe.gate.seed, "calibration": recipe.quantize.seed}
     if recipe.data.sample_shop is not None:
         seeds["sample_shop"] = recipe.data.sample_shop.seed
@@ -120,4 +121,5 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
         data=trained.loaded.record.sources,
         hardware=verified.record.hardware,
         seeds=seeds,
+        chain=tuple(one.provenance() for one in trained.chain),
     )

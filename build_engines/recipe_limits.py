@@ -28,7 +28,7 @@ from build_engines.models.causal.options import BLOCKS
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
 from build_engines.own_model.recipe_parts import OwnGatePart, OwnQuantizePart, ServePart
-from build_engines.proof.fairness import FairnessPart
+from build_engines.proof.fairness_part import FairnessPart
 from build_engines.recipe_parts import (
     CompilePart,
     DataPart,
@@ -176,6 +176,7 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_slice_loss": SHARE,
         "batch_sizes": BATCH,
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "min_overlap": SHARE,
         "max_users": COUNT_OR_0,
@@ -255,9 +256,11 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "batch_sizes": BATCH,
         "filled": Limit(1, TOKENS),
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "reference_pairs": PAIRS,
         "max_logprob_error": MORE_THAN_NONE,
+        "max_slice_rise": MORE_THAN_NONE,
         "samples": Limit(0, 1000),
         "seed": SEED,
     },
@@ -292,9 +295,11 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "min_cosine": SHARE,
         "max_recall_loss": SHARE,
         "max_intent_loss_points": Limit(0.0, 100.0),
+        "max_slice_loss_points": Limit(0.0, 100.0),
         "batch_sizes": BATCH,
         "tokens": Limit(1, TOKENS),
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "reference_texts": PAIRS,
         "max_reference_error": MORE_THAN_NONE,

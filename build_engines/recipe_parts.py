@@ -263,6 +263,7 @@ class GatePart:
         max_slice_loss: to the FP32 parent on a slice; refused where the whole interval is above it.
         batch_sizes: at which the candidate must be faster than its parent.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         min_overlap: mean share of top items that golden answers share with the reference; None: by precision.
         allow_below_floor: publish, flagged, what does not beat the transition counts.
@@ -279,6 +280,7 @@ class GatePart:
     max_slice_loss: float = 0.05
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 60
     min_overlap: float | None = None
     allow_below_floor: bool = False

@@ -36,6 +36,7 @@ from build_engines.proof.fairness import Shown, fairness_evidence, group_rows
 from build_engines.proof.footprint import ask_of_version, measured
 from build_engines.proof.records import Footprint, GroupRow, SliceRow
 from build_engines.proof.shop_examples import recommender_examples, shop_groups
+from build_engines.proof.sizes import size_evidence
 from build_engines.proof.slices import value_masks
 from build_engines.ranker import RankerUnderTest, ServedRanker
 from build_engines.recipe_parts import GatePart
@@ -83,6 +84,9 @@ def run(compiled: Compiled, part: VerifyPart, work: Work) -> VerifyRecord:
     evidence, flags, slices = _judge(compiled, rankers, gate, speed, part.gate)
     groups = _groups(gate, cases, split, shop, part.gate)
     evidence += tuple(fairness_evidence(groups, part.gate.fairness))
+    sizes = _sizes(work.folder, compiled, rankers)
+    if PARENT in sizes:
+        evidence += (size_evidence(sizes[PARENT], sizes[CANDIDATE], part.gate.max_size_ratio),)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
     refuse_unless_all_hold(part.model, evidence, flags)
@@ -98,7 +102,7 @@ def run(compiled: Compiled, part: VerifyPart, work: Work) -> VerifyRecord:
         tolerance=TOLERANCES[compiled.exported.record.graph.precision],
         gate={name: _figures(one) for name, one in gate.items()},
         test={CANDIDATE: _figures(everyone)},
-        sizes_bytes=_sizes(work.folder, compiled, rankers),
+        sizes_bytes=sizes,
         hardware=hardware,
         slices=slices,
         groups=groups,
@@ -232,8 +236,10 @@ def _judge(
         slices = slice_rows(verdicts)
         evidence += quality_evidence(verdicts, part)
         evidence += speed_evidence(speed, part)
-    reference = read_reference(compiled.exported.quantized.trained.output.folder)
+    trained = compiled.exported.quantized.trained
     for name, ranker in rankers.items():
+        whose = trained if name == CANDIDATE else trained.uncompressed
+        reference = read_reference(whose.output.folder)
         precision = compiled.exported.record.graph.precision if name == CANDIDATE else "fp32"
         evidence.append(parity_evidence(name, agreement(ranker, reference), precision, part))
     versus_counts = compare(gate[COUNTS], gate[CANDIDATE], metric=part.metric, limit=0.0, seed=part.seed)[ALL]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from build_engines.encoder.load import CALIBRATION, ids_path
+from build_engines.encoder.load import CALIBRATION, GATE, ids_path
 from build_engines.encoder.recipe_parts import PackageStagePart
 from build_engines.encoder.records import EncoderPackageRecord, PackagesRecord
 from build_engines.encoder.states import CANDIDATE, PARENT, Headed
@@ -17,6 +17,7 @@ from build_engines.intents.head import IntentHead, load_head
 from build_engines.models.encoder.batches import Ids
 from build_engines.models.encoder.options import Variant
 from build_engines.models.encoder.package import GRAPH_FILE, compile_plan, package_encoder
+from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.stage import Work
 from build_engines.targets import tensorrt_plan
 from build_engines.targets.tensorrt_plan import TensorRTUnavailable
@@ -30,11 +31,21 @@ def run(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
         BuildError: the checkpoint is not supported, or the runtime fell back; says where.
         TargetError: a target cannot be built here and may not be skipped.
     """
-    calibration = load_ids(ids_path(headed.loaded.output.folder, CALIBRATION))
+    texts = headed.loaded.uncompressed.output.folder
+    calibration = load_ids(ids_path(texts, CALIBRATION))
+    refuse_leak(
+        "encoder-package",
+        digests_of(calibration),
+        digests_of(load_ids(ids_path(texts, GATE))),
+        what="calibration texts",
+        advice="give texts that are told apart by more than capitals and spaces, or another texts.seed",
+    )
     head = head_of(headed)
-    compressed = part.package.variant != "fp32"
+    whole = headed.uncompressed
+    quantized = part.package.variant != "fp32"
+    compressed = quantized or whole is not headed
     candidate = _packaged(headed, part, work, CANDIDATE, part.package.variant, head, calibration)
-    parent = _packaged(headed, part, work, PARENT, "fp32", head, []) if compressed else None
+    parent = _packaged(whole, part, work, PARENT, "fp32", head_of(whole), []) if compressed else None
     plans, notes = _plans(headed, part, work, head, calibration)
     sizes = [
         f"{record.precision} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record
@@ -43,7 +54,7 @@ def run(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
         candidate=candidate,
         parent=parent,
         plans=plans,
-        calibration=_calibration(calibration) if compressed else None,
+        calibration=_calibration(calibration) if quantized else None,
         notes=(", ".join(sizes), *notes),
     )
 

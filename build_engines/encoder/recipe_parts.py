@@ -159,6 +159,7 @@ class EncoderGatePart:
         batch_sizes: texts at once at which the candidate must be faster than its parent.
         tokens: of each text when it is timed.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         reference: what the FP32 engine is held against: "transformers", or "none" (then it must agree with itself, alone and in
             a batch).
@@ -166,6 +167,9 @@ class EncoderGatePart:
         max_reference_error: largest difference of a vector's value to the reference's.
         on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
         seed: of resampling.
+        max_slice_loss_points: of R@1 and intent accuracy on a slice (a language); refused where the loss is decidedly above it.
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``.
     """
 
     min_cosine: float = 0.99
@@ -174,12 +178,16 @@ class EncoderGatePart:
     batch_sizes: tuple[int, ...] = (8, 32)
     tokens: int = 24
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 20
     reference: Reference = "transformers"
     reference_texts: int = 16
     max_reference_error: float = 1e-4
     on_refused: OnRefused = "stop"
     seed: int = 0
+    max_slice_loss_points: float = 5.0
+    footprint: bool = True
+    keep_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

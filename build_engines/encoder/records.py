@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from build_engines.intents.records import IntentsRecord
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
 
@@ -94,6 +95,8 @@ class EncoderVerifyRecord(_Record, frozen=True, kw_only=True):
         accuracy: of the intents, by engine; empty without a head.
         hardware: the machine.
         notes: a sentence each.
+        slices: candidate against parent on each slice; empty when there is one engine only.
+        footprint: of "candidate" and "parent", each in a process of its own.
     """
 
     evidence: tuple[Measurement, ...]
@@ -106,3 +109,5 @@ class EncoderVerifyRecord(_Record, frozen=True, kw_only=True):
     accuracy: dict[str, float]
     hardware: dict[str, str]
     notes: tuple[str, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    footprint: dict[str, Footprint] = {}

@@ -16,6 +16,7 @@ import numpy as np
 from build_engines.errors import TargetError
 from build_engines.models.causal.options import GRAPHS, Ids, TextOptions
 from build_engines.models.causal.package import TextPackage, compile_plan, package_text
+from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.stage import Work
 from build_engines.targets import tensorrt_plan
 from build_engines.text.pair_arrays import load_pairs, pairs_path
@@ -43,14 +44,23 @@ def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
     )
     calibrated = "int8" in GRAPHS[part.variant] or part.awq
     pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
+    if calibrated:
+        refuse_leak(
+            "package",
+            digests_of(pair.ids for pair in pairs),
+            digests_of(pair.ids for pair in load_pairs(pairs_path(tuned.loaded.output.folder, "gate"))),
+            what="calibration pairs",
+            advice='give pairs that are the same under one "id", so that the split keeps them together',
+        )
     calibration = [pair.ids[None, :] for pair in pairs]
     candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, calibration)
     plans, skipped = _plans(tuned.checkpoint, asked, options, calibration, work)
     candidate = msgspec.structs.replace(candidate, plans=plans)
     parent = None
-    if part.variant != "fp32":
+    whole = tuned.uncompressed
+    if part.variant != "fp32" or whole is not tuned:
         plain = dataclasses.replace(options, variant="fp32", awq=False)
-        parent = _packaged(tuned.checkpoint, work, PARENT, plain, [])
+        parent = _packaged(whole.checkpoint, work, PARENT, plain, [])
     sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
         candidate=candidate,

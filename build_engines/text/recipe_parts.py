@@ -145,6 +145,7 @@ class TextGatePart:
         batch_sizes: texts at once at which a decode step must be faster than the parent's.
         filled: tokens that the texts hold already when a step is timed.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         reference: what the FP32 engine is held against: "transformers", or "none" (a checkpoint that does not fit into
             memory a second time; then the parent must agree with itself, alone and in a batch).
@@ -153,12 +154,16 @@ class TextGatePart:
         samples: texts to write into the report (0: none).
         on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
         seed: of resampling.
+        max_slice_rise: of perplexity on a slice (a language); refused where the rise is decidedly above it.
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``.
     """
 
     max_perplexity_rise: float = 0.05
     batch_sizes: tuple[int, ...] = (1, 8)
     filled: int = 192
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 30
     reference: Reference = "transformers"
     reference_pairs: int = 8
@@ -166,6 +171,9 @@ class TextGatePart:
     samples: int = 4
     on_refused: OnRefused = "stop"
     seed: int = 0
+    max_slice_rise: float = 0.2
+    footprint: bool = True
+    keep_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
 
@@ -130,6 +131,8 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
         samples: what it writes.
         hardware: the machine.
         notes: a sentence each.
+        slices: candidate against parent on each slice; empty when there is one engine only.
+        footprint: of "candidate" and "parent", each in a process of its own.
     """
 
     evidence: tuple[Measurement, ...]
@@ -141,3 +144,5 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     hardware: dict[str, str]
     notes: tuple[str, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    footprint: dict[str, Footprint] = {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from build_engines.data.sequences import Sequences
 from build_engines.errors import GateRefused
-from build_engines.evaluation.paired import PairedVerdict, paired_verdict
+from build_engines.proof.paired_means import PairedVerdict, paired_verdict
 from build_engines.gate import (
     ReferenceAgreement,
     floor_evidence,
