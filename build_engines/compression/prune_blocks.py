@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from build_engines.compression.cutting import CODE, CutOptions, cut
 from build_engines.compression.importance import (
     Floats,
     best,
@@ -25,7 +26,6 @@ from build_engines.compression.importance import (
     without_dropout,
 )
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.narrowing import CODE, CutOptions, cut
 from build_engines.compression.schedule import counts, number_kept
 from build_engines.compression.step import Step, StepRecord, StepWork
 
@@ -44,7 +44,7 @@ class PruneBlocks(CutOptions):
 
 
 def run(model: Compressible, options: PruneBlocks, work: StepWork) -> tuple[Compressible, StepRecord]:
-    """Cut blocks; see ``narrowing.cut``."""
+    """Cut blocks; see ``cutting.cut``."""
     have = model.sizes.blocks
     wanted = number_kept("blocks", options.keep, have)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from build_engines.compression.cutting import CODE, CutOptions, cut
 from build_engines.compression.importance import Measure, best, measure_importance
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.narrowing import CODE, CutOptions, cut
 from build_engines.compression.schedule import counts, number_kept
 from build_engines.compression.step import Step, StepRecord, StepWork
 
@@ -29,7 +29,7 @@ class PruneHeads(CutOptions):
 
 
 def run(model: Compressible, options: PruneHeads, work: StepWork) -> tuple[Compressible, StepRecord]:
-    """Cut heads; see ``narrowing.cut``."""
+    """Cut heads; see ``cutting.cut``."""
     have, group = model.sizes.heads, model.sizes.heads // model.sizes.kv_heads
     wanted = number_kept("heads of queries", options.keep, have, group)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from build_engines.compression.cutting import CODE, CutOptions, cut
 from build_engines.compression.importance import Measure, best, measure_importance
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.narrowing import CODE, CutOptions, cut
 from build_engines.compression.schedule import counts, number_kept, within
 from build_engines.compression.step import Step, StepRecord, StepWork
 
@@ -36,7 +36,7 @@ class PruneInner(CutOptions):
 
 
 def run(model: Compressible, options: PruneInner, work: StepWork) -> tuple[Compressible, StepRecord]:
-    """Cut inner channels; see ``narrowing.cut``."""
+    """Cut inner channels; see ``cutting.cut``."""
     have = model.sizes.inner
     wanted = number_kept("inner channels", options.keep, have, options.multiple)
 

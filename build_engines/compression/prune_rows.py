@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from build_engines.compression.cutting import CODE, parameters_of
 from build_engines.compression.learning import LearningOptions
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.narrowing import CODE, parameters_of
 from build_engines.compression.schedule import check_keep, finite_loss, number_kept, recover, within
 from build_engines.compression.step import Curve, Step, StepRecord, StepWork, sizes_of
 from build_engines.errors import BuildError

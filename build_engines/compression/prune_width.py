@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from build_engines.compression.cutting import CODE, CutOptions, cut
 from build_engines.compression.importance import Measure, best, measure_importance
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.narrowing import CODE, CutOptions, cut
 from build_engines.compression.schedule import counts, number_kept, within
 from build_engines.compression.step import Step, StepRecord, StepWork
 
@@ -38,7 +38,7 @@ class PruneWidth(CutOptions):
 
 
 def run(model: Compressible, options: PruneWidth, work: StepWork) -> tuple[Compressible, StepRecord]:
-    """Cut the width; see ``narrowing.cut``."""
+    """Cut the width; see ``cutting.cut``."""
     have = model.sizes.dim
     wanted = number_kept("channels", options.keep, have, options.multiple)
 

@@ -4,7 +4,8 @@ Objective: the model's own loss, over ``keep`` distinct sets of weights in place
 and not faster: every block is still computed. While it trains the blocks hold the same parameters; a checkpoint of the family
 has them written out for each block, and what is published holds equal tensors once (``onnx_writer``, ``causal.store``).
 
-A later cut that gives each block channels of its own (``prune_heads``, ``prune_inner``) ends the sharing: share last.
+A chain opens the model anew for each step; blocks that are equal to the bit then share again (``sharing``), as zeros are held
+because they are zeros. A later cut that gives each block channels of its own (``prune_heads``, ``prune_inner``) ends the sharing: share last.
 
 Sources: Lan et al., "ALBERT", 2019; Takase and Kiyono, "Lessons on Parameter Sharing across Layers in Transformers", 2021
 (sequence, cycle); Liu et al., "MobileLLM", 2024 (neighbours share).
@@ -12,18 +13,16 @@ Sources: Lan et al., "ALBERT", 2019; Takase and Kiyono, "Lessons on Parameter Sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from build_engines.compression.cutting import CODE, parameters_of
 from build_engines.compression.learning import LearningOptions
 from build_engines.compression.model import Compressible
-from build_engines.compression.narrowing import CODE, parameters_of
 from build_engines.compression.schedule import check_keep, finite_loss, number_kept, recover
+from build_engines.compression.sharing import share
 from build_engines.compression.step import Step, StepRecord, StepWork, sizes_of
 from build_engines.errors import BuildError
 
@@ -93,30 +92,6 @@ def groups_of(blocks: int, sets: int, order: str) -> tuple[tuple[int, ...], ...]
     return tuple(tuple(part.tolist()) for part in np.array_split(np.arange(blocks), sets))
 
 
-@torch.no_grad()
-def share(blocks: Sequence[nn.Module], take: str) -> None:
-    """Let all blocks hold the parameters of the first."""
-    leader = blocks[0]
-    for name, parameter in list(leader.named_parameters()):
-        if take == "mean":
-            parameter.copy_(torch.stack([one.get_parameter(name) for one in blocks]).mean(0))
-        for follower in blocks[1:]:
-            path, _, leaf = name.rpartition(".")
-            setattr(follower.get_submodule(path), leaf, parameter)
-
-
-def own_state(module: nn.Module) -> dict[str, Tensor]:
-    """All tensors of a network by name, each of its own: what a checkpoint holds that knows no sharing."""
-    return {name: one.detach().clone().contiguous() for name, one in module.state_dict().items()}
-
-
-def shared_parameters(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names that hold the parameter of another name, and that name."""
-    first: dict[int, str] = {}
-    for name, one in module.named_parameters(remove_duplicate=False):
-        if id(one) in first:
-            yield name, first[id(one)]
-        first.setdefault(id(one), name)
-
-
-STEP = Step(name="share_blocks", options=ShareBlocks, run=run, code=CODE)
+STEP = Step(
+    name="share_blocks", options=ShareBlocks, run=run, code=(*CODE, "build_engines.compression.sharing")
+)

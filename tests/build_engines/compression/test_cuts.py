@@ -15,7 +15,8 @@ from build_engines.compression.importance import best, measure_importance
 from build_engines.compression.learning import LearningOptions
 from build_engines.compression.model import Keep
 from build_engines.compression.prune_rows import covered, kept_rows
-from build_engines.compression.share_blocks import groups_of, own_state, shared_parameters
+from build_engines.compression.share_blocks import groups_of
+from build_engines.compression.sharing import own_state, share_again, shared_parameters
 from build_engines.errors import BuildError
 from tests.build_engines.compression.stepping import stepped, tiny
 from tests.build_engines.compression.tiny_model import SIZES, TinyModel
@@ -229,8 +230,12 @@ def test_a_checkpoint_of_shared_blocks_is_an_ordinary_one(tmp_path: Path) -> Non
 
     plain = TinyModel()
     plain.module.load_state_dict(state)
-
     assert plain.judge() == shared.judge()
+    assert share_again(plain) == 1 and share_again(tiny()) == 0
+
+    tuned, _ = stepped("finetune", tmp_path / "tuned", plain, epochs=1, learning_rate=1e-3)
+
+    assert len(list(shared_parameters(tuned.module))) == len(list(shared_parameters(shared.module)))
 
 
 @given(st.integers(1, 40), st.data(), st.sampled_from(["sequence", "cycle"]))

@@ -29,7 +29,7 @@ from build_engines.errors import BuildError
 CODE = (
     "build_engines.compression.importance",
     "build_engines.compression.learning",
-    "build_engines.compression.narrowing",
+    "build_engines.compression.cutting",
     "build_engines.compression.schedule",
     "build_engines.tuning_loop",
 )
