@@ -89,7 +89,7 @@ class AnswerCache:
 
 def _packed(arrays: Arrays) -> bytes:
     kept = io.BytesIO()
-    np.savez(kept, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(kept, allow_pickle=False, **arrays)
     return kept.getvalue()
 
 

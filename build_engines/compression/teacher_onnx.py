@@ -48,7 +48,7 @@ class OnnxTeacher:
     blocks = 0
 
     def __init__(self, path: Path, student: Compressible, cache: Path) -> None:
-        self.path, self.student = path, student
+        self.path, self.student, self._kept = path, student, cache
         if not isinstance(student, GivesInputs):
             raise BuildError(
                 f"distil: teacher {path}: a {student.family} gives a graph no inputs; name a folder"
@@ -73,6 +73,10 @@ class OnnxTeacher:
             )
         self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
         self._cache = AnswerCache(cache, self.identity)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens file and cache itself."""
+        return OnnxTeacher, (self.path, self.student, self._kept)
 
     def traces(self, batch: Sequence[int]) -> Traces:
         """What the graph says of each example; no hidden states of blocks and no relations."""

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from build_engines.distributed.launch import LESSON_FILE
+from build_engines.distributed.lesson_files import LESSON_FILE
 
 
 def main(arguments: list[str]) -> int:

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 
 from build_engines.tuning_loop.state import CheckpointDamaged, CheckpointForeign, Facts, RunState
 
@@ -40,7 +40,7 @@ def save(path: Path, state: RunState, facts: Facts, identity: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
     dist.barrier()
-    dcp.save(_tensors(state), checkpoint_id=str(aside))
+    state_dict_saver.save(_tensors(state), checkpoint_id=str(aside))
     dist.barrier()
     if first:
         with (aside / FACTS_FILE).open("w", encoding="utf-8") as file:
@@ -71,7 +71,7 @@ def load(path: Path, state: RunState, identity: str) -> Facts:
     _warm(state)
     tensors = _tensors(state)
     try:
-        dcp.load(tensors, checkpoint_id=str(folder))
+        state_dict_loader.load(tensors, checkpoint_id=str(folder))
     except Exception as error:  # of its own kinds, and of the reader of files
         raise CheckpointDamaged(folder, str(error).partition("\n")[0]) from error
     facts: Facts = held["facts"]

@@ -26,12 +26,17 @@ import torch
 from build_engines.compression.learning import Lesson, trained
 from build_engines.compression.step import StepWork
 from build_engines.distributed import checkpoints
+from build_engines.distributed.lesson_files import (
+    FAILURE_FILE,
+    LESSON_FILE,
+    OWNER_VARIABLE,
+    RESULT_FILE,
+    SHARED,
+    STEP_MARK,
+)
 from build_engines.errors import BuildError
 from build_engines.tuning_loop import LossPoint, TuningResult, load_state
 
-LESSON_FILE, RESULT_FILE, FAILURE_FILE, SHARED = "lesson.pt", "result.pt", "failure.txt", "shared"
-STEP_MARK = "@step "
-OWNER_VARIABLE = "VITRINE_TRAINING_OWNER"  # process id of whoever waits for the result
 _LAST_LINES = 400
 
 
@@ -49,7 +54,7 @@ def learn_together(lesson: Lesson, work: StepWork) -> TuningResult:
         _hand_over(folder, lesson)
         if lesson.options.launch == "torchrun":
             raise BuildError(
-                "training: launch is \"torchrun\": run `torchrun --nnodes N --nproc-per-node P ... -m "
+                'training: launch is "torchrun": run `torchrun --nnodes N --nproc-per-node P ... -m '
                 f"build_engines.distributed {folder}` on the machines that share this folder, then run this again"
             )
         _run(folder, lesson.options.processes, work)
@@ -79,15 +84,17 @@ def _run(folder: Path, processes: int, work: StepWork) -> None:
         )
         try:
             assert running.stdout is not None
-            for last in _told(running.stdout, work):
-                pass
+            for step in _told(running.stdout, work):
+                last = step
             code = running.wait()
         finally:
             if running.poll() is None:
                 running.terminate()  # torchrun takes its processes along
                 running.wait()
     if code:
-        raise BuildError(_sentence(folder, processes, last, log.read_text(encoding="utf-8", errors="replace")))
+        raise BuildError(
+            _sentence(folder, processes, last, log.read_text(encoding="utf-8", errors="replace"))
+        )
 
 
 def _told(lines: IO[str], work: StepWork) -> Any:
@@ -96,7 +103,9 @@ def _told(lines: IO[str], work: StepWork) -> Any:
             continue
         step, steps, point = json.loads(line.removeprefix(STEP_MARK))
         if point is not None:
-            work.progress.say(f"  step {step}: loss {point['loss']:.4f}, held out {point['heldout_loss']:.4f}")
+            work.progress.say(
+                f"  step {step}: loss {point['loss']:.4f}, held out {point['heldout_loss']:.4f}"
+            )
         yield int(step)
         work.progress.step("training together, step", step, steps)
 
@@ -112,10 +121,20 @@ def _sentence(folder: Path, processes: int, last: int, log: str) -> str:
     how = "ended"
     if codes:
         code = int(codes[-1])
-        how = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with code {code}"
+        how = (
+            f"was killed by signal {-code} ({signal.strsignal(-code)})"
+            if code < 0
+            else f"ended with code {code}"
+        )
     saved = checkpoints.latest(folder / SHARED)
-    on = f"it goes on from the checkpoint {saved.name}" if saved else "there was no checkpoint yet, it begins anew"
-    return f"training: {who} {how} after step {last}; run this again, {on} (what it said: {folder / 'log.txt'})"
+    on = (
+        f"it goes on from the checkpoint {saved.name}"
+        if saved
+        else "there was no checkpoint yet, it begins anew"
+    )
+    return (
+        f"training: {who} {how} after step {last}; run this again, {on} (what it said: {folder / 'log.txt'})"
+    )
 
 
 def _found(pattern: str, lines: Sequence[str]) -> list[str]:
@@ -127,7 +146,9 @@ def _hand_over(folder: Path, lesson: Lesson) -> None:
     try:
         torch.save(lesson, aside)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise BuildError(f"training: processes is {lesson.options.processes}, and this model cannot be sent to another process ({error}); use 1") from error
+        raise BuildError(
+            f"training: processes is {lesson.options.processes}, and this model cannot be sent to another process ({error}); use 1"
+        ) from error
     os.replace(aside, folder / LESSON_FILE)
 
 

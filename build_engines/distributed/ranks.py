@@ -56,17 +56,17 @@ class Ranks:
             mesh = init_device_mesh(device.type, (self.size,))
             for block in learner.student.blocks:
                 fully_shard(learner.student.module.get_submodule(block.block), mesh=mesh)
-            self._root: nn.Module = fully_shard(root, mesh=mesh)
+            fully_shard(root, mesh=mesh)
+            self._root: Any = root
         else:
             self._root = DistributedDataParallel(
                 root,
                 device_ids=[device.index] if device.type == "cuda" else None,
-                broadcast_buffers=False,
-                find_unused_parameters=True,
+                find_unused_parameters=_has_idle(root, learner),
             )
 
     def part(self, batch: Sequence[int]) -> Sequence[int]:
-        """Every so-manieth example."""
+        """See ``part_of``."""
         return part_of(batch, self.rank, self.size)
 
     def loss(self, batch: Sequence[int]) -> Tensor:
@@ -88,13 +88,14 @@ class Ranks:
     @torch.no_grad()
     def judge(self) -> float:
         """What rank 0 finds; with weights in parts, all compute it together."""
+        root: Any = self._root
         if isinstance(self._root, FSDPModule):
-            found = self._root(None)
-            for module in self._root.modules():
+            found = root(None)
+            for module in root.modules():
                 if isinstance(module, FSDPModule):
                     module.reshard()  # what was gathered to judge is stale after the next step
         else:
-            found = self._root.module(None) if self.rank == 0 else 0.0
+            found = root.module(None) if self.rank == 0 else 0.0
         told = torch.tensor([found], dtype=torch.float64, device=self.device)
         dist.broadcast(told, src=0)
         return float(told)
@@ -123,6 +124,16 @@ class Ranks:
     def load(self, path: Path, state: RunState, identity: str, device: str) -> Facts:
         """Whatever number of ranks wrote it."""
         return checkpoints.load(path, state, identity)
+
+
+def _has_idle(root: nn.Module, learner: Taught) -> bool:
+    # To look for parameters that a loss does not reach takes a walk through its graph at every step: only where there are any.
+    with torch.random.fork_rng(devices=[]):
+        loss: Any = root(learner.plan(0).batches[0][:1])
+        loss.backward()
+    used = [one.grad is not None for one in root.parameters() if one.requires_grad]
+    root.zero_grad(set_to_none=True)
+    return not all(used)
 
 
 def whole(parameters: dict[str, Any]) -> dict[str, Tensor]:

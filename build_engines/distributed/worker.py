@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from build_engines.compression.learning import Lesson, optimizers_of, trained
-from build_engines.distributed.launch import (
+from build_engines.distributed.lesson_files import (
     FAILURE_FILE,
     LESSON_FILE,
     OWNER_VARIABLE,
@@ -24,7 +24,9 @@ from build_engines.distributed.ranks import Ranks, whole
 from build_engines.errors import BuildError
 from build_engines.tuning_loop import LossPoint, TuningDiverged, run_loop
 
-SILENCE = datetime.timedelta(minutes=30)  # the longest that ranks wait for one another: rank 0 may judge that long
+SILENCE = datetime.timedelta(
+    minutes=30
+)  # the longest that ranks wait for one another: rank 0 may judge that long
 
 
 def work_in(folder: Path) -> int:

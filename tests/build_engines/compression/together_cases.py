@@ -7,12 +7,11 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from build_engines.compression.finetune import FinetuneOptions
 from build_engines.compression.learning import Lesson, TaskLearner, lesson_of
 from build_engines.compression.model import Keep
-from build_engines.distributed.launch import LESSON_FILE, _hand_over
+from build_engines.distributed.launch import _hand_over
+from build_engines.distributed.lesson_files import LESSON_FILE
 from tests.build_engines.compression.tiny_model import TinyModel, trained
 
 
@@ -24,16 +23,28 @@ class Positions(TinyModel):
 
 
 class Mortal(TaskLearner):
-    """Process 1 is killed in the middle of step 9, once."""
+    """Process 1 is killed in step 9, once."""
 
     grave: Path
 
-    def loss(self, batch: Sequence[int]) -> Tensor:
-        self.calls = getattr(self, "calls", 0) + 1
-        if os.environ.get("RANK") == "1" and self.calls == 10 and not self.grave.exists():
+    def tokens(self, batch: Sequence[int]) -> int:
+        self.steps = getattr(self, "steps", 0) + 1
+        if os.environ.get("RANK") == "1" and self.steps == 9 and not self.grave.exists():
             self.grave.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(batch)
+        return super().tokens(batch)
+
+
+class Cut(TaskLearner):
+    """Every process ends in step 9, where a file says so."""
+
+    stop: Path
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 9 and self.stop.exists():
+            raise ValueError("cut")
+        return super().tokens(batch)
 
 
 def model() -> Positions:
@@ -41,14 +52,16 @@ def model() -> Positions:
     return Positions(small.sizes, net=small.module)
 
 
-def lesson(folder: Path, *, mortal: bool = False, **options: object) -> Lesson:
+def lesson(folder: Path, *, mortal: bool = False, cut: bool = False, **options: object) -> Lesson:
     """Three epochs of six steps, a checkpoint every four."""
     plan = FinetuneOptions(
         **{"epochs": 3, "learning_rate": 1e-2, "checkpoint_every": 4, "average": 0.8, **options}  # type: ignore[arg-type]
     )
-    learner = Mortal(model()) if mortal else TaskLearner(model())
+    learner = (Mortal if mortal else Cut if cut else TaskLearner)(model())
     if isinstance(learner, Mortal):
         learner.grave = folder / "grave"
+    if isinstance(learner, Cut):
+        learner.stop = folder / "stop"
     return lesson_of(learner, plan, what="test")
 
 
