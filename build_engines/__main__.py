@@ -31,7 +31,7 @@ customer service.
   text-load -> finetune -> package -> text-verify -> publish                a text model (kind = "text")
   encoder-load -> intents -> encoder-package -> encoder-verify -> publish   a sentence encoder (kind = "encoder")
   own-load -> own-quantize -> own-compile -> own-verify -> publish          a model of your own (kind = "own")
-  rerank-load -> rerank-train -> rerank-quantize -> ... -> publish          a re-ranker behind a recommender (kind = "rerank")
+  load -> rerank-candidates -> rerank-train -> ... -> publish                 a re-ranker behind a recommender (kind = "rerank")
 
 Each stage's result is kept in the workspace and reused as long as nothing that it depends on has changed; a
 run that was stopped or killed goes on where it was. Nothing is published that does not pass the gate

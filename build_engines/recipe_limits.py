@@ -41,6 +41,13 @@ from build_engines.recipe_parts import (
     TrainPart,
 )
 from build_engines.text.recipe_parts import (
+from build_engines.rerank.recipe_parts import (
+    FeaturesPart,
+    FirstStagePart,
+    RerankGatePart,
+    RerankNetworkPart,
+    RerankTrainPart,
+)
     PackagePart,
     SampleCopyPart,
     TextDataPart,
@@ -121,6 +128,19 @@ PAIRS = Limit(1, 10**6)
 TOKENS = 2**20
 
 LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
+BUCKETS = Limit(1, 1 << 22)
+OWN_GATE: Mapping[str, Limit | Filled] = {
+    "max_metric_loss": SHARE,
+    "max_source_error": MORE_THAN_NONE,
+    "max_error": MORE_THAN_NONE,
+    "max_disagreement": SHARE,
+    "batch_sizes": BATCH,
+    "min_speedup": MORE_THAN_NONE,
+    "max_size_ratio": MORE_THAN_NONE,
+    "rounds": ROUNDS,
+    "seed": SEED,
+}
+
     SampleShopSize: {"seed": SEED, "num_products": PRODUCTS, "num_users": Limit(1, 10**8)},
     BadRowPolicy: {"max_bad_share": SHARE},
     DataPart: {"max_unlisted_share": SHARE},
@@ -190,17 +210,7 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "seed": SEED,
     },
     ServePart: {"max_batch": BATCH},
-    OwnGatePart: {
-        "max_metric_loss": SHARE,
-        "max_source_error": MORE_THAN_NONE,
-        "max_error": MORE_THAN_NONE,
-        "max_disagreement": SHARE,
-        "batch_sizes": BATCH,
-        "min_speedup": MORE_THAN_NONE,
-        "max_size_ratio": MORE_THAN_NONE,
-        "rounds": ROUNDS,
-        "seed": SEED,
-    },
+    OwnGatePart: OWN_GATE,
     FairnessPart: {
         "item_groups": Filled(),
         "user_groups": Filled(),
@@ -212,6 +222,36 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "min_group_quality": SHARE,
     },
     PublishPart: {"keep": Limit(1, 100_000)},
+    FirstStagePart: {"candidates": Limit(2, 1000)},
+    FeaturesPart: {
+        "attributes": Filled(),
+        "item_buckets": BUCKETS,
+        "attribute_buckets": BUCKETS,
+        "cross_buckets": BUCKETS,
+        "salt": SEED,
+        "max_history": Limit(1, 1000),
+    },
+    RerankNetworkPart: {
+        "dim": Limit(1, 512),
+        "hidden": Limit(1, 8192),
+        "cross_layers": Limit(1, 16),
+        "dropout": PART,
+    },
+    RerankTrainPart: {
+        "list_weight": SHARE,
+        "epochs": EPOCHS,
+        "batch_lists": BATCH,
+        "learning_rate": RATE,
+        "weight_decay": DECAY,
+        "table_decay": DECAY,
+        "warmup_share": PART,
+        "clip_norm": MORE_THAN_NONE,
+        "patience": EPOCHS,
+        "checkpoint_every": COUNT,
+        "validation_share": Limit(0.01, 0.5),
+        "seed": SEED,
+    },
+    RerankGatePart: OWN_GATE,
     SampleCopyPart: {
         "shop_seed": SEED,
         "num_products": PRODUCTS,

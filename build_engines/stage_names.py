@@ -4,4 +4,12 @@ STAGES = ("load", "train", "quantize", "export", "compile", "verify", "publish")
 TEXT_STAGES = ("text-load", "finetune", "package", "text-verify", "publish")
 ENCODER_STAGES = ("encoder-load", "intents", "encoder-package", "encoder-verify", "publish")
 OWN_STAGES = ("own-load", "own-quantize", "own-compile", "own-verify", "publish")
-RERANK_STAGES = ("rerank-load", "rerank-train", "rerank-quantize", "rerank-compile", "rerank-verify", "publish")
+RERANK_STAGES = (
+    "load",
+    "rerank-candidates",
+    "rerank-train",
+    "rerank-quantize",
+    "rerank-compile",
+    "rerank-verify",
+    "publish",
+)

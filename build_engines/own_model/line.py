@@ -56,13 +56,15 @@ VERIFY_CODE = (
 COMPILE_PACKAGES = ("onnxruntime", "onnx", "tensorrt-rtx", "tensorrt")
 
 
-def _quantize(source: GraphState, part: OwnQuantizePart, work: Work) -> OwnQuantizeRecord:
+def run_quantize(source: GraphState, part: OwnQuantizePart, work: Work) -> OwnQuantizeRecord:
+    """As ``quantize_stage.run``, imported when it runs."""
     from build_engines.own_model import quantize_stage
 
     return quantize_stage.run(source, part, work)
 
 
-def _compile(quantized: OwnQuantized, part: OwnCompilePart, work: Work) -> OwnCompileRecord:
+def run_compile(quantized: OwnQuantized, part: OwnCompilePart, work: Work) -> OwnCompileRecord:
+    """As ``compile.run``, imported when it runs."""
     from build_engines.own_model import compile as compile_stage
 
     return compile_stage.run(quantized, part, work)
@@ -85,7 +87,7 @@ LOAD: Stage[Start, OwnLoadPart, OwnLoadRecord, OwnLoaded] = Stage(
 )
 QUANTIZE: Stage[GraphState, OwnQuantizePart, OwnQuantizeRecord, OwnQuantized] = Stage(
     name="own-quantize",
-    run=_quantize,
+    run=run_quantize,
     record=OwnQuantizeRecord,
     state=lambda source, output, record: OwnQuantized(source=source, output=output, record=record),
     code=QUANTIZE_CODE,
@@ -93,7 +95,7 @@ QUANTIZE: Stage[GraphState, OwnQuantizePart, OwnQuantizeRecord, OwnQuantized] = 
 )
 COMPILE: Stage[OwnQuantized, OwnCompilePart, OwnCompileRecord, OwnCompiled] = Stage(
     name="own-compile",
-    run=_compile,
+    run=run_compile,
     record=OwnCompileRecord,
     state=lambda quantized, output, record: OwnCompiled(quantized=quantized, output=output, record=record),
     code=COMPILE_CODE,
