@@ -40,7 +40,6 @@ from build_engines.recipe_parts import (
     QuantizePart,
     TrainPart,
 )
-from build_engines.text.recipe_parts import (
 from build_engines.rerank.recipe_parts import (
     FeaturesPart,
     FirstStagePart,
@@ -48,6 +47,7 @@ from build_engines.rerank.recipe_parts import (
     RerankNetworkPart,
     RerankTrainPart,
 )
+from build_engines.text.recipe_parts import (
     PackagePart,
     SampleCopyPart,
     TextDataPart,
@@ -127,7 +127,6 @@ PRODUCTS = Limit(60, 10**6)  # one of each kind at least
 PAIRS = Limit(1, 10**6)
 TOKENS = 2**20
 
-LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
 BUCKETS = Limit(1, 1 << 22)
 OWN_GATE: Mapping[str, Limit | Filled] = {
     "max_metric_loss": SHARE,
@@ -141,6 +140,7 @@ OWN_GATE: Mapping[str, Limit | Filled] = {
     "seed": SEED,
 }
 
+LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
     SampleShopSize: {"seed": SEED, "num_products": PRODUCTS, "num_users": Limit(1, 10**8)},
     BadRowPolicy: {"max_bad_share": SHARE},
     DataPart: {"max_unlisted_share": SHARE},
@@ -221,7 +221,6 @@ OWN_GATE: Mapping[str, Limit | Filled] = {
         "max_group_loss": SHARE,
         "min_group_quality": SHARE,
     },
-    PublishPart: {"keep": Limit(1, 100_000)},
     FirstStagePart: {"candidates": Limit(2, 1000)},
     FeaturesPart: {
         "attributes": Filled(),
@@ -252,6 +251,7 @@ OWN_GATE: Mapping[str, Limit | Filled] = {
         "seed": SEED,
     },
     RerankGatePart: OWN_GATE,
+    PublishPart: {"keep": Limit(1, 100_000)},
     SampleCopyPart: {
         "shop_seed": SEED,
         "num_products": PRODUCTS,
