@@ -46,12 +46,14 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
         ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
     """
     from server.pipelines.live_model import LiveRecommender, LoadOptions
+    from server.pipelines.trust import trusted_keys
 
     options = LoadOptions(
         engine=settings.engine,
         threads=settings.engine_threads or max(1, usable_cores() - 1),
         max_items=settings.batch_max_items,
         max_wait_s=settings.batch_max_wait_ms * 1e-3,
+        trusted=trusted_keys(settings),
     )
     return LiveRecommender(
         settings.repository,
@@ -79,6 +81,7 @@ def with_reranker(
         )
     from server.pipelines.live_reranker import LiveReranker
     from server.pipelines.reranked import RerankedRecommender
+    from server.pipelines.trust import trusted_keys
 
     reranker = LiveReranker(
         settings.repository,
@@ -86,6 +89,7 @@ def with_reranker(
         candidates=settings.rerank_candidates,
         observe=telemetry.batcher,
         reload_interval_s=settings.reload_interval_s,
+        trusted=trusted_keys(settings),
     )
     both = RerankedRecommender(model, reranker)
     telemetry.counter(

@@ -71,7 +71,7 @@ def compare_engines(
     """
     ids, labels_N = judged_texts(folder)
     inside_N = labels_N != OUTSIDE
-    parent_NC, candidate_NC = (_logits(graph, ids) for graph in (parent, candidate))
+    parent_NC, candidate_NC = (logits_of(graph, ids) for graph in (parent, candidate))
     told = [
         figures(one.probabilities(logits_NC[inside_N]), labels_N[inside_N], one.labels)
         for one, logits_NC in ((parent_head or head, parent_NC), (head, candidate_NC))
@@ -104,6 +104,7 @@ def judged_texts(folder: Path) -> tuple[list[Ids | None], Labels]:
     return ids, labels_N
 
 
-def _logits(graph: bytes | Path, ids: list[Ids | None]) -> Floats:
+def logits_of(graph: bytes | Path, ids: list[Ids | None]) -> Floats:
+    """What a graph with an intent head makes of texts, ``[N, C]``; zeros for a text of which nothing can be read."""
     logits_NC, _ = run_texts(open_graph(graph), ids, LOGITS)
     return logits_NC

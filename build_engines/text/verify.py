@@ -236,7 +236,7 @@ def _speed(
     for done, size in enumerate(gate.batch_sizes):
         work.progress.step("timing decode steps, batch size", done, len(gate.batch_sizes), str(size))
         found = measure_in_turn(
-            {name: _step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
+            {name: decode_step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
         )
         times[size] = found[CANDIDATE]
         if PARENT in found:
@@ -245,7 +245,8 @@ def _speed(
     return tuple(rows), fit_cost(times, cpu)
 
 
-def _step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
+def decode_step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
+    """A decode step of ``size`` texts that hold ``filled`` tokens each, to be timed."""
     capacity = engine.limits.max_context
     call = CausalCall(
         capacity,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import current_version, open_version
+from server.artifacts.signatures import TrustedKeys
 from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo
 from server.errors import NotReady
@@ -44,6 +45,7 @@ class LiveReranker:
         observe: makes the batch observer from model and engine names.
         reload_interval_s: how often ``CURRENT`` is read; 0: never.
         max_stall_s: a batch that runs longer makes it not ready.
+        trusted: whose versions are loaded; None: anybody's.
         clock: monotonic.
 
     Attributes:
@@ -65,12 +67,13 @@ class LiveReranker:
         observe: Observe | None = None,
         reload_interval_s: float = 1.0,
         max_stall_s: float = 5.0,
+        trusted: TrustedKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         _check_name(repository, name)
         self._repository, self._name, self._candidates = repository, name, candidates
         self._observe, self._clock, self._max_stall_s = observe, clock, max_stall_s
-        self._fault = ""
+        self._trusted, self._fault = trusted, ""
         self._loaded: LoadedReranker | None = None
         self._batcher: DynamicBatcher[RerankAsk, RerankAnswer] | None = None
         self._started = False
@@ -170,7 +173,7 @@ class LiveReranker:
         )
 
     def _load(self, version: str) -> LoadedReranker:
-        opened = open_version(self._repository / self._name / version)
+        opened = open_version(self._repository / self._name / version, trusted=self._trusted)
         return load_reranker(opened, candidates=self._candidates)
 
 
