@@ -329,7 +329,8 @@ def pruned_masks(network: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
     """Matrices of linears with zeros that are meant, and 1 where they have none."""
     found = []
     for module in network.modules():
-        weight = getattr(module, "weight", None)
+        rounding = getattr(module, "parametrizations", None)  # of ``qat``: what is trained lies behind it
+        weight = getattr(module, "weight", None) if rounding is None else rounding["weight"].original
         if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter) and weight.requires_grad:
             mask = (weight != 0).to(weight.dtype)
             share = 1 - mask.sum() / mask.numel()
