@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from build_engines.compression.mixed_parts import MixedPart
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.data.splits import SplitRule
@@ -269,7 +270,10 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_calibration_pairs": PAIRS,
         "seed": SEED,
     },
+    MixedPart: {"budget": MORE_THAN_NONE, "rounds": Limit(3, 1000), "texts": PAIRS},
     PackagePart: {
+        "percentile": Limit(50.0, 100.0),
+        "smooth": SHARE,
         "max_context": Limit(2, TOKENS),
         "max_chunk": Limit(1, TOKENS),
         "plan_batch": Limit(1, 1024),
@@ -327,6 +331,8 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "seed": SEED,
     },
     PackageEncoderPart: {
+        "percentile": Limit(50.0, 100.0),
+        "smooth": SHARE,
         "targets": Filled(),
         "max_batch": BATCH,
         "max_batch_tokens": Limit(3, TOKENS),

@@ -303,10 +303,12 @@ class PublishPart:
     Attributes:
         keep: versions to keep of this model, the current one always (>= 1).
         activate: make the new version current.
+        signing_key: private key that signs the version, see ``python -m build_engines keys new``; None: it is not signed.
     """
 
     keep: int = 5
     activate: bool = True
+    signing_key: Path | None = None
 
 
 def metric_cutoff(metric: str) -> int:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from build_engines.compression.step import Step
 from build_engines.errors import RecipeError
+
+if TYPE_CHECKING:  # it imports torch, and a recipe without steps does not wait for it
+    from build_engines.compression.step import Step
 
 # Kept in the order in which a person would chain them.
 STEPS: dict[str, str] = {

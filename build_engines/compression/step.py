@@ -8,51 +8,17 @@ chain, or the step's own ``rounds``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import msgspec
-
 from build_engines.compression.model import Compressible, Sizes
+from build_engines.compression.step_records import Curve as Curve
+from build_engines.compression.step_records import StepRecord as StepRecord
 from build_engines.progress import Progress
 
 Options = TypeVar("Options")
-
-
-class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of a plot in the report.
-
-    Attributes:
-        name: what is plotted.
-        x, y: names of the axes, with units.
-        points: (x, y).
-    """
-
-    name: str
-    x: str
-    y: str
-    points: tuple[tuple[float, float], ...]
-
-
-class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step did; part of the manifest's provenance and of the report.
-
-    Attributes:
-        step: its name.
-        said: one sentence for a person: "12 of 12 blocks keep 4 of 12 heads".
-        figures: numbers worth keeping ("sparsity", "loss before", "loss after").
-        before, after: sizes, as a mapping.
-        curves: plots.
-    """
-
-    step: str
-    said: str
-    figures: Mapping[str, float] = {}
-    before: Mapping[str, int] = {}
-    after: Mapping[str, int] = {}
-    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrator_names import ProductCalibrator
+from build_engines.compression.mixed_parts import MixedPart, check_gpus_of_fp8
 from build_engines.encoder.small_parts import TrainedSmallPart
 from build_engines.models.encoder.graph import Pooling
 from build_engines.models.encoder.options import EncoderOptions, Variant
@@ -128,19 +130,31 @@ class PackageEncoderPart:
 
     Attributes:
         variant: "fp32" publishes the parent itself.
+        mixed: leave those products in float32 that cost more quality than they bring speed, as measured here
+            ([package.mixed]); None: all are in INT8.
+        calibrator, percentile, smooth: how ranges of activations are found, see ``EncoderOptions``.
+        plan_variant: precision of TensorRT plans where it is not the engine's own: "fp8" for GPUs that have it.
         targets, skip_missing: see ``CompilePart``.
         max_batch, max_batch_tokens: largest batch and longest text of a TensorRT plan.
     """
 
     variant: Variant = "int8"
+    mixed: MixedPart | None = None
+    calibrator: ProductCalibrator = "product"
+    percentile: float = 99.99
+    smooth: float | None = None
+    plan_variant: Literal["same", "fp32", "fp8"] = "same"
     targets: tuple[str, ...] = ("onnxruntime",)
     skip_missing: bool = False
     max_batch: int = 32
     max_batch_tokens: int = 256
 
     def __post_init__(self) -> None:
-        """Check the names of targets."""
+        """Check the names of targets, and what fields say of each other."""
         self.wanted()
+        if self.mixed is not None and self.variant != "int8":
+            raise ValueError(f'[package.mixed] mixes INT8 with float32; variant is "{self.variant}", use "int8"')
+        check_gpus_of_fp8(self.plan_variant, self.wanted())
 
     def wanted(self) -> tuple[tuple[str, str | None], ...]:
         """Each target as (kind, capability)."""

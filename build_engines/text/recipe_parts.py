@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrator_names import ProductCalibrator
+from build_engines.compression.mixed_parts import MixedPart
 from build_engines.data.bad_rows import BadRowPolicy
-from build_engines.models.causal.options import BLOCKS, GRAPHS, Variant
+from build_engines.models.causal.options import BLOCKS, GRAPHS, Rounding, Variant
 from build_engines.recipe_parts import CompilePart, ModelPart
 
 Reference = Literal["transformers", "none"]
@@ -114,6 +116,8 @@ class PackagePart:
     """How the engine is written ([package]): see ``TextOptions``.
 
     Attributes:
+        mixed: give each product the cheapest precision that keeps the quality, as measured here ([package.mixed]); None: all
+            have that of the variant.
         plan_batch: texts at once that a TensorRT plan takes at most ([compile] says for which GPUs there are any).
     """
 
@@ -122,6 +126,11 @@ class PackagePart:
     max_chunk: int = 256
     awq: bool = False
     block: int = 32
+    rounding: Rounding = "nearest"
+    calibrator: ProductCalibrator = "product"
+    percentile: float = 99.99
+    smooth: float | None = None
+    mixed: MixedPart | None = None
     plan_batch: int = 8
 
     def __post_init__(self) -> None:
@@ -134,6 +143,10 @@ class PackagePart:
             )
         if self.awq and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f'awq is true and variant is "{self.variant}"; awq is for "int4" only')
+        if self.rounding == "gptq" and "int4" not in GRAPHS[self.variant]:
+            raise ValueError(f'rounding is "gptq" and variant is "{self.variant}"; gptq is for "int4" only')
+        if self.mixed is not None and len(GRAPHS[self.variant]) > 1:
+            raise ValueError(f'[package.mixed] is for one graph; variant is "{self.variant}", use "int8" or "int4"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

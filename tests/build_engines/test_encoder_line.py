@@ -75,7 +75,7 @@ def test_a_recipe_becomes_a_version_that_the_server_loads(place: Path) -> None:
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["task"], manifest["targets"][0]["precision"]) == ("sentence_encoding", "int8")
-    assert {item["kind"] for item in manifest["evidence"]} == {"parity", "quality", "speed"}
+    assert {item["kind"] for item in manifest["evidence"]} == {"parity", "quality", "speed", "size"}
     assert manifest["figures"]["cosine_fp32"] > 0.99
     assert "What was proven" in (folder / "report.html").read_text()
     assert json.loads((folder / "intents.json").read_text())["labels"] == sorted(INTENTS)

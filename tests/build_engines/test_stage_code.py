@@ -32,6 +32,8 @@ ENTRY = {
 # The frame that stages hang in: what they say, and what shape records have. The values that a recipe part holds are in
 # the key themselves.
 FRAME = {
+    "build_engines.compression.records",
+    "build_engines.compression.step_records",
     *(
         f"build_engines.{name}"
         for name in ("errors", "progress", "records", "recipe_parts", "stage", "stage_parts")

@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from build_engines.compression.families.decoder_answers import DecoderAnswers
 from build_engines.compression.families.narrowing import (
     Cut,
     NormChange,
@@ -38,6 +39,7 @@ from build_engines.compression.families.narrowing import (
     taken,
 )
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
+from build_engines.compression.sharing import own_state
 from build_engines.errors import BuildError
 from build_engines.models.causal.architecture import CONFIG_FILE
 from build_engines.models.causal.layout import EMBEDDING, FINAL_NORM, HEAD
@@ -47,6 +49,7 @@ from build_engines.models.causal.network import (
     load_network,
     narrowed_config,
 )
+from build_engines.proof.leak import digests_of
 from build_engines.text.batches import padded
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.pairs import EncodedPair
@@ -160,6 +163,11 @@ class Decoder:
         """Tokens of these pairs."""
         return sum(len(self._pair(one).ids) for one in batch)
 
+    def weight(self, batch: Sequence[int]) -> float:
+        """Answers' tokens that the loss is a mean over."""
+        pairs = [self._pair(one) for one in batch]
+        return float(sum(len(pair.ids) - pair.prompt_tokens for pair in pairs))
+
     @torch.no_grad()
     def judge(self) -> float:
         """Mean loss of an answer's token on validation pairs (the first ``MOST_JUDGED``), in nats."""
@@ -180,7 +188,7 @@ class Decoder:
 
     def calibration_digests(self) -> frozenset[bytes]:
         """Of each calibration pair's tokens."""
-        return frozenset(pair_digest(pair) for pair in self.data.calibration)
+        return frozenset(digests_of(pair.ids for pair in self.data.calibration))
 
     def traffic_R(self) -> npt.NDArray[np.float64]:
         """How often each token occurs in pairs that are learnt from."""
@@ -248,9 +256,17 @@ class Decoder:
         smaller.train(self.network.training)
         return Decoder(smaller, self.data)
 
+    def reopened(self, folder: Path) -> Decoder:
+        """A checkpoint of another decoder, with these examples."""
+        return open_decoder(folder, self.data)
+
+    def answering(self) -> DecoderAnswers:
+        """For sequence-level distillation."""
+        return DecoderAnswers(self)
+
     def save(self, folder: Path) -> None:
         """A checkpoint folder in the uncompressed one's form, with this network's sizes in its configuration."""
-        state = {name: one.detach().cpu().contiguous() for name, one in self.network.state_dict().items()}
+        state = own_state(self.network)
         broken = [name for name, one in state.items() if not bool(torch.isfinite(one).all())]
         if broken:
             raise BuildError(f"compress: {broken[0]} is not finite; lower the learning rate of the step")
@@ -308,11 +324,6 @@ def open_decoder(folder: Path, data: PairData) -> Decoder:
         BuildError: it cannot be read; names file and field.
     """
     return Decoder(load_network(folder).eval(), data)
-
-
-def pair_digest(pair: EncodedPair) -> bytes:
-    """SHA-256 of a pair's tokens."""
-    return hashlib.sha256(np.ascontiguousarray(pair.ids, dtype=np.int64).tobytes()).digest()
 
 
 def _cut_state(network: CausalNetwork, cut: Cut, changes: Mapping[str, NormChange]) -> Mapping[str, Tensor]:

@@ -41,6 +41,7 @@ from build_engines.compression.families.narrowing import (
     taken,
 )
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
+from build_engines.compression.sharing import own_state
 from build_engines.errors import BuildError
 from build_engines.intents.linear import OUTSIDE, fit_linear, soft_targets
 from build_engines.intents.linear_parts import LinearConfig
@@ -48,6 +49,7 @@ from build_engines.models.encoder.architecture import CONFIG_FILE, WORD_ROWS_FIL
 from build_engines.models.encoder.batches import Ids, padded
 from build_engines.models.encoder.network import EncoderNetwork, Rows, load_network, pooled
 from build_engines.models.encoder.sentence import PROMPTS_FILE, SentenceForm, weights_folder
+from build_engines.proof.leak import digests_of
 from build_engines.tuning_loop import Plan, plan_epoch
 
 HEAD_FILE = "teaching_head.npz"
@@ -215,7 +217,7 @@ class Encoder:
 
     def calibration_digests(self) -> frozenset[bytes]:
         """Of each calibration text's tokens."""
-        return frozenset(text_digest(ids) for ids in self.data.calibration)
+        return frozenset(digests_of(self.data.calibration))
 
     def traffic_R(self) -> npt.NDArray[np.float64]:
         """How often each row is read, in all texts that are learnt from or looked at."""
@@ -281,13 +283,20 @@ class Encoder:
         data = self.data if form.dim <= len(cut.dims) else _with_dim(self.data, len(cut.dims))
         return Encoder(smaller, data, self._cut_head(cut))
 
+    def reopened(self, folder: Path) -> Encoder:
+        """A checkpoint of another encoder, with these examples."""
+        return open_encoder(folder, self.data)
+
+    def inputs(self, example: int) -> Mapping[str, npt.NDArray[np.int64]]:
+        """What a graph is asked with."""
+        ids = self._ids(example).astype(np.int64)
+        return {"input_ids": ids, "lengths": np.array(len(ids), np.int64)}
+
     def save(self, folder: Path) -> None:
         """A checkpoint folder in the uncompressed one's form, with this network's sizes in its configuration."""
         self.network.eval()
         state = {
-            name: one.detach().cpu().contiguous()
-            for name, one in self.network.state_dict().items()
-            if not name.startswith("teaching_")
+            name: one for name, one in own_state(self.network).items() if not name.startswith("teaching_")
         }
         broken = [name for name, one in state.items() if not bool(torch.isfinite(one).all())]
         if broken:
@@ -420,11 +429,6 @@ def read_NE(network: EncoderNetwork, ids: Sequence[Ids], form: SentenceForm) -> 
             hidden_BTD, lengths_B, pooling=form.pooling, dim=found.shape[1], normalize=True
         )
     return found
-
-
-def text_digest(ids: Ids) -> bytes:
-    """SHA-256 of a text's tokens."""
-    return hashlib.sha256(np.ascontiguousarray(ids, dtype=np.int64).tobytes()).digest()
 
 
 def _fitted_head(data: TextData) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ from build_engines.compression.families.narrowing import (
     taken,
 )
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
+from build_engines.compression.sharing import own_state
 from build_engines.data.splits import Split
 from build_engines.errors import BuildError
 from build_engines.models.mix import MixConfig, mix_scores_BN
@@ -54,6 +55,7 @@ from build_engines.models.sasrec import (
     left_padded,
 )
 from build_engines.models.training import TrainingConfig, catalogue_loss, future_targets, planned_batches
+from build_engines.proof.leak import digests_of
 from build_engines.trained_files import (
     Reference,
     TrainedArrays,
@@ -174,6 +176,10 @@ class Recommender:
         """Items that something is predicted at."""
         return sum(len(self._history(one)) for one in batch)
 
+    def weight(self, batch: Sequence[int]) -> float:
+        """Positions that the loss is a mean over."""
+        return float(self.tokens(batch))
+
     @torch.no_grad()
     def judge(self) -> float:
         """Mean cross-entropy of validation users' next items, in nats; of at most ``JUDGED_USERS``, evenly spread."""
@@ -201,7 +207,7 @@ class Recommender:
 
     def calibration_digests(self) -> frozenset[bytes]:
         """Of each calibration history."""
-        return frozenset(hashlib.sha256(one.astype(np.int32).tobytes()).digest() for one in self._calibration)
+        return frozenset(digests_of(self._calibration))
 
     def traffic_R(self) -> npt.NDArray[np.float64]:
         """Training events of the items that are looked up in each row or scored by it."""
@@ -280,9 +286,7 @@ class Recommender:
             folder, TrainedArrays(weights=weights, table=arrays.table, popularity_N=arrays.popularity_N)
         )
         # Exported tables are normalized; what a step made of the raw ones (zeros, codebooks) would be rounded away.
-        save_file(
-            {name: one.contiguous() for name, one in self.sasrec.state_dict().items()}, folder / MODULE_FILE
-        )
+        save_file(own_state(self.sasrec), folder / MODULE_FILE)
         asked = self.data.split.gate.histories.slice(0, REFERENCE_HISTORIES)
         table_ND = self.sasrec.output_table_ND(self.sasrec.item_vectors_ND()).detach().cpu().numpy()
         logits_BN = encode_UD(self.sasrec, list(asked)) @ table_ND.T

@@ -1,0 +1,64 @@
+"""One stage for each entry of ``[[compress]]``, whatever the line: between states of one type, its result kept by itself.
+
+The stage's code is the chain's, the family's and the step's own, so that a change in one step makes no other stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from build_engines.compression.parts import CompressEntry
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.registry import STEPS, find
+from build_engines.stage import Part, Stage, Work
+from build_engines.states import Output, State
+
+Same = TypeVar("Same", bound=State)
+
+_CHAIN = (
+    *(
+        f"build_engines.compression.{name}"
+        for name in (
+            "chain",
+            "model",
+            "packed_size",
+            "parts",
+            "registry",
+            "sharing",
+            "stage_parts",
+            "step",
+            "step_records",
+        )
+    ),
+    "build_engines.compression.families.narrowing",
+    "build_engines.proof.leak",
+    "build_engines.recipe_toml",
+)
+_PACKAGES = ("torch", "safetensors", "numpy")
+
+
+def compress_stage(
+    name: str,
+    entry: CompressEntry,
+    run: Callable[[Same, Part, Work], CompressRecord],
+    state: Callable[[Same, Output, CompressRecord], Same],
+    code: tuple[str, ...],
+) -> Stage[Same, Part, CompressRecord, Same]:
+    """The stage of one step.
+
+    Args:
+        name: of all steps of this line, in messages and of their folder.
+        entry: what the step is.
+        run: opens models, and runs ``chain.run_step``.
+        state: the state after it.
+        code: modules of the family.
+    """
+    return Stage(
+        name=name,
+        run=run,
+        record=CompressRecord,
+        state=state,
+        code=tuple(sorted({*_CHAIN, *code, STEPS[entry.step], *find(entry.step).code})),
+        packages=_PACKAGES,
+    )
