@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from build_engines.data.errors import DataError
 from build_engines.errors import BuildError
 from build_engines.progress import Bars, PlainLines, Progress
+from build_engines.proof_commands import add_proof_commands
 from server.artifacts.errors import ArtifactError
 
 if TYPE_CHECKING:  # listing versions must not wait for them
+    from build_engines.recipe_parts import PublishPart
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases
 
@@ -89,7 +91,7 @@ a model of your own (my_model.toml):
 exit codes:
   0 done   1 could not be done   2 wrong recipe or command line   3 the data cannot be used
   4 the gate refused the candidate   5 workspace or repository (disk full, locked, damaged version)
-  6 a compile target cannot be built here   130 interrupted
+  6 a compile target cannot be built here   7 compare: a regression   130 interrupted
 """
 
 
@@ -201,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     command.set_defaults(run=_train_demo)
+    add_proof_commands(commands, shared, recipe)
     return parser
 
 
@@ -233,8 +236,6 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from build_engines.recipe_kind import recipe_kind
     from build_engines.stage_names import STAGES
     from build_engines.steps import Redo
-    from build_engines.workspace import Workspace
-    from server.artifacts.releases import Releases
 
     kind = recipe_kind(arguments.recipe)
     others = {"text": _run_text, "encoder": _run_encoder, "own": _run_own, "rerank": _run_rerank}
@@ -242,8 +243,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
         return others[kind](arguments, progress)
     recipe = load_recipe(arguments.recipe, arguments.set)
     redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
-    workspace = Workspace(root=arguments.workspace, progress=progress)
-    build(recipe, workspace, Releases(repository=arguments.repository, keep=recipe.publish.keep), redo)
+    build(recipe, *_places(arguments, progress, recipe.publish), redo)
     return 0
 
 
@@ -254,7 +254,7 @@ def _run_text(arguments: argparse.Namespace, progress: Progress) -> int:
 
     recipe = load_text_recipe(arguments.recipe, arguments.set)
     first = _first_stage(arguments, TEXT_STAGES, "a text model")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
     return 0
 
 
@@ -265,7 +265,7 @@ def _run_encoder(arguments: argparse.Namespace, progress: Progress) -> int:
 
     recipe = load_encoder_recipe(arguments.recipe, arguments.set)
     first = _first_stage(arguments, ENCODER_STAGES, "an encoder")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
     return 0
 
 
@@ -276,7 +276,7 @@ def _run_own(arguments: argparse.Namespace, progress: Progress) -> int:
 
     recipe = load_own_recipe(arguments.recipe, arguments.set)
     first = _first_stage(arguments, OWN_STAGES, "a model of your own")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
     return 0
 
 
@@ -287,7 +287,7 @@ def _run_rerank(arguments: argparse.Namespace, progress: Progress) -> int:
 
     recipe = load_rerank_recipe(arguments.recipe, arguments.set)
     first = _first_stage(arguments, RERANK_STAGES, "a re-ranker")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
+    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
     return 0
 
 
@@ -300,12 +300,14 @@ def _first_stage(arguments: argparse.Namespace, stages: Sequence[str], what: str
     return first
 
 
-def _places(arguments: argparse.Namespace, progress: Progress, keep: int) -> tuple[Workspace, Releases]:
+def _places(
+    arguments: argparse.Namespace, progress: Progress, publish: PublishPart
+) -> tuple[Workspace, Releases]:
+    from build_engines.signing import releases_for
     from build_engines.workspace import Workspace
-    from server.artifacts.releases import Releases
 
     workspace = Workspace(root=arguments.workspace, progress=progress)
-    return workspace, Releases(repository=arguments.repository, keep=keep)
+    return workspace, releases_for(arguments.repository, keep=publish.keep, signing_key=publish.signing_key)
 
 
 def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:

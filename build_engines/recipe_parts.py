@@ -149,6 +149,8 @@ class PqPart:
         codes: to choose from, in each subspace.
         rotate: learn a rotation before the rows are cut into pieces (OPQ).
         rounds: of k-means.
+        tune_steps: of training the codebooks to rank as the table does, codes fixed (0: none).
+        queries: of the network, on histories that it was trained on, by which an error is weighed and codebooks are tuned.
         scored: "decoded": unpacked to INT8 when a server loads it, as fast as an INT8 table. "lookup": scores are sums of
             looked-up products; the least memory, and slower on a CPU.
     """
@@ -157,6 +159,8 @@ class PqPart:
     codes: int = 256
     rotate: bool = True
     rounds: int = 12
+    tune_steps: int = 300
+    queries: int = 8192
     scored: Literal["decoded", "lookup"] = "decoded"
 
 
