@@ -55,7 +55,7 @@ class RerankRecipe:
     quantize: OwnQuantizePart = field(default_factory=OwnQuantizePart)
     serve: ServePart = field(default_factory=lambda: ServePart(max_batch=1024))
     compile: CompilePart = field(default_factory=CompilePart)
-    gate: RerankGatePart = field(default_factory=lambda: RerankGatePart(batch_sizes=(50, 400)))
+    gate: RerankGatePart = field(default_factory=RerankGatePart)
     publish: PublishPart = field(default_factory=PublishPart)
     text: str = field(default="", init=False)
 

@@ -121,8 +121,12 @@ class RerankGatePart(OwnGatePart):
 
     Attributes:
         first_metric: of the lists, against the first stage's order; the whole interval of the lead must be above 0.
+        max_error: wider than of other models: logits are used for their order alone, which ``max_metric_loss`` judges.
+        batch_sizes: in rows of candidates: one request of 50, and eight of them.
     """
 
+    max_error: float = 0.15
+    batch_sizes: tuple[int, ...] = (50, 400)
     first_metric: str = "ndcg@10"
 
 

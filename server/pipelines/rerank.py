@@ -50,10 +50,12 @@ class RerankAnswer:
 
 
 @dataclass(slots=True)
-class PackedRows:
-    """Rows of a batch, and where each request's begin."""
+class PackedLists:
+    """Lists of a batch in item rows, and where each one's rows begin; features are made of it on the engine's thread."""
 
-    inputs: dict[str, npt.NDArray[Any]]
+    histories: list[list[int]]
+    candidates: list[list[int]]
+    scores: list[tuple[float, ...]]
     starts: list[int]
 
 
@@ -69,25 +71,26 @@ class RerankRunner:
         self.features = features
         self._engine = engine
 
-    def pack(self, items: Sequence[RerankAsk]) -> PackedRows:
-        """Requests to rows; on the event loop."""
-        row = self.features.index.row
-        made = self.features.rows(
-            [[row(one) for one in item.history[-self.features.declaration.max_history :]] for item in items],
-            [[row(one) for one in item.item_ids] for item in items],
-            [item.scores for item in items],
-        )
+    def pack(self, items: Sequence[RerankAsk]) -> PackedLists:
+        """Ids to item rows; on the event loop, and all that is done there."""
+        row, most = self.features.index.row, self.features.declaration.max_history
         starts = [0]
         for item in items:
             starts.append(starts[-1] + len(item.item_ids))
-        return PackedRows({DENSE: made.dense_RF, SPARSE: made.sparse_RS}, starts)
+        return PackedLists(
+            [[row(one) for one in item.history[-most:]] for item in items],
+            [[row(one) for one in item.item_ids] for item in items],
+            [item.scores for item in items],
+            starts,
+        )
 
-    def run(self, packed: PackedRows) -> Mapping[str, npt.NDArray[Any]]:
-        """One engine run; on the engine's thread."""
-        return self._engine.run(packed.inputs)
+    def run(self, packed: PackedLists) -> Mapping[str, npt.NDArray[Any]]:
+        """Features and one engine run; on the engine's thread."""
+        made = self.features.rows(packed.histories, packed.candidates, packed.scores)
+        return self._engine.run({DENSE: made.dense_RF, SPARSE: made.sparse_RS})
 
     def unpack(
-        self, packed: PackedRows, raw: Mapping[str, npt.NDArray[Any]], items: Sequence[RerankAsk]
+        self, packed: PackedLists, raw: Mapping[str, npt.NDArray[Any]], items: Sequence[RerankAsk]
     ) -> list[RerankAnswer | ServeError]:
         """Logits to orders, in the order of ``items``."""
         logits_R = raw[LOGIT]

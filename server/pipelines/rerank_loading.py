@@ -9,6 +9,7 @@ Units: seconds.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +27,7 @@ from server.pipelines.tensor_loading import load_tensors
 
 RERANK_TASK = "reranking"
 FEATURES_FILE, GOLDEN_LISTS_FILE = "features.json", "golden_lists.json"
+_REPEATS = 8
 
 
 class GoldenList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,14 +83,36 @@ def load_reranker(opened: OpenedVersion, *, threads: int = 1, candidates: int = 
         raise ArtifactError(f"{where}: cannot be loaded: {error}; build and publish it again") from error
     most = manifest.limits["max_candidates"]
     count = min(candidates, most) if candidates else most
-    cost = tensors.cost
+    limits = BatchLimits(max_items=max(1, manifest.limits["max_batch"] // count), max_wait_s=0.0)
     return LoadedReranker(
         info=tensors.info,
         runner=runner,
-        limits=BatchLimits(max_items=max(1, manifest.limits["max_batch"] // count), max_wait_s=0.0),
-        cost=CostModel(cost.base_s, cost.per_item_s * count),
+        limits=limits,
+        cost=measure_cost(runner, count, limits.max_items),
         max_candidates=count,
     )
+
+
+def measure_cost(runner: RerankRunner, candidates: int, most: int) -> CostModel:
+    """Fit ``a + b * n`` requests on this machine, features included, from a few runs of two sizes."""
+    ids = runner.features.index.ids[1:]
+    listed = tuple(ids[at % len(ids)] for at in range(candidates)) if ids else ("",) * candidates
+    history = listed[: runner.features.declaration.max_history]
+    ask = RerankAsk(history, listed, tuple(float(candidates - at) for at in range(candidates)))
+    times = {}
+    for size in (1, min(most, 8)):
+        packed = runner.pack([ask] * size)
+        took = []
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            runner.run(packed)
+            took.append(time.perf_counter() - start)
+        times[size] = float(np.median(took))
+    if len(times) < 2:
+        return CostModel(times[1], 0.0)
+    large = max(times)
+    per_item_s = max((times[large] - times[1]) / (large - 1), 1e-7)
+    return CostModel(max(times[1] - per_item_s, 0.0), per_item_s)
 
 
 def load_features(opened: OpenedVersion) -> RerankFeatures:
