@@ -56,7 +56,7 @@ class FinetuneRecord(_Record, frozen=True, kw_only=True):
 
     Attributes:
         checkpoint: absolute path of the folder to package; empty: ``checkpoint`` of this stage.
-        method: "none", "full" or "lora".
+        method: "none", "full", "lora" or "qlora".
         before: held-out loss before; None without fine-tuning.
         best: held-out loss of the weights that were kept.
         curve: loss and held-out loss.
