@@ -21,6 +21,7 @@ from build_engines.compression.codebooks import (
     read_codes,
     save_codes,
 )
+from build_engines.compression.tune_codes import prefixes, tune_codes
 from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
@@ -77,7 +78,7 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
     work.progress.say(f"  calibrated on {count} histories")
     notes = [f"item table {_table_note(part)}{' and all linears in INT8' if part.linears else ''}"]
     if part.table == "pq":
-        notes.append(_save_codes(ingredients, part, list(histories), work))
+        notes.append(_save_codes(ingredients, part, split.train, work))
     if part.neighbours:
         notes.append(f"at most {part.neighbours} transitions an item, three bytes each")
     method = f"percentile {part.percentile:g} of absolute values"
@@ -102,10 +103,11 @@ def _table_note(part: QuantizePart) -> str:
     return f"as {part.pq.subspaces} product codes a row ({part.pq.scored})"
 
 
-def _save_codes(
-    ingredients: Ingredients, part: QuantizePart, histories: list[npt.NDArray[np.int32]], work: Work
-) -> str:
+def _save_codes(ingredients: Ingredients, part: QuantizePart, learnt_from: Sequences, work: Work) -> str:
     pq, rows_ND = part.pq, ingredients.weights[tables.ITEM_EMB]
+    asked_BD = queries(
+        ingredients, prefixes(learnt_from.item_rows_E, learnt_from.offsets_U1, pq.queries, part.seed)
+    )
     work.progress.say(f"  {pq.subspaces} product codes for each of {len(rows_ND)} rows")
     try:
         codes = product_codes(
@@ -115,13 +117,25 @@ def _save_codes(
             rotate=pq.rotate,
             rounds=pq.rounds,
             seed=part.seed,
-            metric_DD=query_metric(queries(ingredients, histories)),
+            metric_DD=query_metric(asked_BD),
         )
     except CodebookRefused as error:
         raise BuildError(f"quantize.pq: {error}") from error
+    tuned = ""
+    if pq.tune_steps:
+        codes, before, after = tune_codes(
+            codes,
+            rows_ND,
+            asked_BD,
+            steps=pq.tune_steps,
+            seed=part.seed,
+            progress=lambda done, steps: work.progress.step("tuning codebooks, step", done, steps),
+        )
+        tuned = f", {before:.4f} -> {after:.4f} nats from its ranking after tuning"
     save_codes(work.folder / CODES, codes)
     lost = float(np.square(codes.rows() - rows_ND)[1:].sum() / np.square(rows_ND).sum())
-    return f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}; {lost:.1%} of their energy is lost"
+    size = f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}"
+    return f"{size}; {lost:.1%} of their energy is lost{tuned}"
 
 
 def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:

@@ -99,8 +99,8 @@ class OnnxWriter:
         """A node with several outputs."""
         return self._tape.op_multi_out(kind, list(inputs), attributes or None, num_outputs=outputs)
 
-    def quantize_dequantize(self, x: ir.Value, scale: float, zero: np.int8 | np.uint8 = ZERO) -> ir.Value:
-        """Activation Q/DQ: per tensor; symmetric s8 with zero point 0, or what is asked for."""
+    def quantize_dequantize(self, x: ir.Value, scale: float, zero: npt.ArrayLike = ZERO) -> ir.Value:
+        """Activation Q/DQ: per tensor; symmetric s8 with zero point 0, or what is asked for (an E4M3 zero: FP8)."""
         scale_value, zero_value = self.constant(np.float32(scale)), self.constant(zero)
         codes = self.op("QuantizeLinear", x, scale_value, zero_value)
         return self.op("DequantizeLinear", codes, scale_value, zero_value)

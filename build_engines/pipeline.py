@@ -64,6 +64,7 @@ _GRAPH = (
     "build_engines.models.sasrec_graph",
     "build_engines.compression.calibrators",
     "build_engines.compression.codebooks",
+    "build_engines.compression.tune_codes",
     "server.encoding",
 )
 

@@ -182,7 +182,13 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "half_life_s": Limit(0.0, 1e12, above=True),
     },
     MixGrid: {"gammas": Limit(0.0, 1e6), "kappas": MORE_THAN_NONE, "windows": Limit(1, 50), "decays": FACTOR},
-    PqPart: {"subspaces": Limit(1, 4096), "codes": Limit(2, 256), "rounds": Limit(1, 1000)},
+    PqPart: {
+        "subspaces": Limit(1, 4096),
+        "codes": Limit(2, 256),
+        "rounds": Limit(1, 1000),
+        "tune_steps": Limit(0, 1_000_000),
+        "queries": PAIRS,
+    },
     QuantizePart: {
         "neighbours": Limit(0, 1024),
         "percentile": Limit(50.0, 100.0),

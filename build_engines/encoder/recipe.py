@@ -64,7 +64,7 @@ class EncoderRecipe:
 
     def parent(self) -> EncoderRecipe:
         """The same recipe without compression."""
-        plain = replace(self, compress=(), package=replace(self.package, variant="fp32"))
+        plain = replace(self, compress=(), package=replace(self.package, variant="fp32", mixed=None))
         note = '\n# the compressed candidate was refused: no [[compress]], package.variant = "fp32"\n'
         return _with_text(plain, self.text + note)
 

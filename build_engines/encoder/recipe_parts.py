@@ -153,7 +153,14 @@ class PackageEncoderPart:
         """Check the names of targets, and what fields say of each other."""
         self.wanted()
         if self.mixed is not None and self.variant != "int8":
-            raise ValueError(f'[package.mixed] mixes INT8 with float32; variant is "{self.variant}", use "int8"')
+            raise ValueError(
+                f'[package.mixed] mixes INT8 with float32; variant is "{self.variant}", use "int8"'
+            )
+        if self.variant == "fp8":
+            raise ValueError(
+                'variant is "fp8", and the engine runs on the CPU, which multiplies no FP8; use "int8", and plan_variant = "fp8" '
+                "for the plans of GPUs"
+            )
         check_gpus_of_fp8(self.plan_variant, self.wanted())
 
     def wanted(self) -> tuple[tuple[str, str | None], ...]:

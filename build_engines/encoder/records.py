@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.intents.records import IntentsRecord
 from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
@@ -71,6 +72,7 @@ class PackagesRecord(_Record, frozen=True, kw_only=True):
         parent: in folder ``parent``; None when the candidate is it.
         plans: TensorRT plans, their files in ``candidate``.
         calibration: what roundings were measured on; None where none were.
+        mixed: how each product's precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
@@ -78,6 +80,7 @@ class PackagesRecord(_Record, frozen=True, kw_only=True):
     parent: EncoderPackageRecord | None
     plans: tuple[Target, ...]
     calibration: Calibration | None
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 

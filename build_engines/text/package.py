@@ -41,8 +41,14 @@ def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
         max_chunk=part.max_chunk,
         awq=part.awq,
         block=part.block,
+        rounding=part.rounding,
+        calibrator=part.calibrator,
+        percentile=part.percentile,
+        smooth=part.smooth,
     )
-    calibrated = "int8" in GRAPHS[part.variant] or part.awq
+    calibrated = (
+        "int8" in GRAPHS[part.variant] or part.awq or part.rounding == "gptq" or part.mixed is not None
+    )
     pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
     if calibrated:
         refuse_leak(
@@ -59,7 +65,7 @@ def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
     parent = None
     whole = tuned.uncompressed
     if part.variant != "fp32" or whole is not tuned:
-        plain = dataclasses.replace(options, variant="fp32", awq=False)
+        plain = dataclasses.replace(options, variant="fp32", awq=False, rounding="nearest")
         parent = _packaged(whole.checkpoint, work, PARENT, plain, [])
     sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
@@ -136,7 +142,13 @@ def _packaged(
 
 def _calibration(pairs: Sequence[EncodedPair], part: PackagePart) -> Calibration:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(pair.ids).tobytes() for pair in pairs))
-    method = "activation ranges"
+    method = (
+        "activation ranges" if part.calibrator == "product" else f"activation ranges by {part.calibrator}"
+    )
+    if part.rounding == "gptq":
+        method = (
+            f"{method} and weights rounded by gptq" if part.variant != "int4" else "weights rounded by gptq"
+        )
     if part.awq:
         method = (
             "activation-aware scales"

@@ -76,7 +76,8 @@ class TextRecipe:
 
     def parent(self) -> TextRecipe:
         """The same recipe without compression."""
-        plain = replace(self, compress=(), package=replace(self.package, variant="fp32", awq=False))
+        package = replace(self.package, variant="fp32", awq=False, rounding="nearest", mixed=None)
+        plain = replace(self, compress=(), package=package)
         note = '\n# the compressed candidate was refused: no [[compress]], package.variant = "fp32"\n'
         return _with_text(plain, self.text + note)
 

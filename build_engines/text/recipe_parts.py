@@ -146,7 +146,9 @@ class PackagePart:
         if self.rounding == "gptq" and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f'rounding is "gptq" and variant is "{self.variant}"; gptq is for "int4" only')
         if self.mixed is not None and len(GRAPHS[self.variant]) > 1:
-            raise ValueError(f'[package.mixed] is for one graph; variant is "{self.variant}", use "int8" or "int4"')
+            raise ValueError(
+                f'[package.mixed] is for one graph; variant is "{self.variant}", use "int8" or "int4"'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

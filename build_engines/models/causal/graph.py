@@ -206,7 +206,7 @@ class _Network:
         elif precision == "int4":
             if self.form.fused:
                 return self._biased(self._multiply_fused(x, source), source)
-            codes, scales = matrices.store_int4(self.store, source, block)
+            codes, scales = matrices.store_int4(self.store, source, block, self.folding.rounded.get(name))
             weight = w.op(
                 "DequantizeLinear", w.initializer(codes), w.initializer(scales), axis=0, block_size=block
             )
@@ -217,7 +217,9 @@ class _Network:
         return self._biased(w.op("MatMul", x, weight), source)
 
     def _multiply_fused(self, x: ir.Value, source: Source) -> ir.Value:
-        codes, scales = matrices.store_int4_fused(self.store, source, self.form.block)
+        codes, scales = matrices.store_int4_fused(
+            self.store, source, self.form.block, self.folding.rounded.get(source.matrix.name)
+        )
         return self.w.microsoft(
             "MatMulNBits",
             x,

@@ -196,7 +196,7 @@ def _calibrate(
     options: TextOptions,
     calibration: Sequence[Ids],
 ) -> Folding:
-    if precision == "fp32" or (precision == "int4" and not options.awq):
+    if precision == "fp32" or (precision == "int4" and not options.awq and options.rounding == "nearest"):
         return Folding()
     # Here and not above: torch is only wanted where something is calibrated.
     from build_engines.models.causal.calibrate import calibrate

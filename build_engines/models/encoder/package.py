@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from build_engines.compression.mixed_parts import check_gpus_of_fp8
 from build_engines.errors import BuildError, TargetError
 from build_engines.intents.head import INTENTS_FILE, IntentHead
 from build_engines.models.causal.checkpoint import Checkpoint
@@ -98,10 +99,14 @@ def package_encoder(
     Raises:
         BuildError: the checkpoint is broken or not supported (names file, tensor or field), or the runtime fell back.
     """
+    if options.variant == "fp8":
+        raise BuildError(
+            'variant "fp8" is for TensorRT plans on GPUs that have it; ONNX Runtime on the CPU multiplies no FP8: use "int8"'
+        )
     calibrated = Calibrated(texts=calibration, unsigned=True, threads=threads)
     arch, sentence, model = _written(checkpoint, options, head, calibrated)
     graph = _shared(model_bytes(model))
-    kernels = check_kernels(graph, arch, options.variant, checkpoint)
+    kernels = check_kernels(graph, arch, options.variant, checkpoint, kept=options.kept)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH_FILE).write_bytes(graph)
     _describe(folder, sentence, options, head)
@@ -148,6 +153,10 @@ def compile_plan(
     """
     if max_batch < 1:
         raise BuildError(f"max_batch {max_batch}: must be at least 1")
+    try:
+        check_gpus_of_fp8(options.variant, [(kind, capability)])
+    except ValueError as error:
+        raise TargetError(str(error)) from error
     arch, sentence, model = _written(checkpoint, options, head, Calibrated(texts=calibration, unsigned=False))
     longest = min(max_tokens or sentence.max_tokens, sentence.max_tokens)
     usual = min(32, longest)
@@ -206,7 +215,7 @@ def _written(
         roundings = {}
         if options.variant == "int8":
             # Here and not above: torch is only wanted where something is calibrated.
-            from build_engines.models.encoder.calibrate import calibrate
+            from build_engines.models.encoder.calibrate import RangeSearch, calibrate
 
             roundings = calibrate(
                 arch,
@@ -215,8 +224,23 @@ def _written(
                 calibrated.texts,
                 unsigned=calibrated.unsigned,
                 threads=calibrated.threads,
+                search=RangeSearch(
+                    calibrator=options.calibrator, percentile=options.percentile, smooth=options.smooth
+                ),
             )
+            _check_kept(checkpoint, options, roundings)
+            roundings = {name: one for name, one in roundings.items() if name not in options.kept}
+        fp8_inputs: dict[str, float] = {}
+        if options.variant == "fp8":
+            from build_engines.models.encoder.calibrate import RangeSearch, calibrate
+
+            widest = RangeSearch(
+                calibrator="minmax"
+            )  # a float's step grows with its size: nothing is gained by a cut
+            seen = calibrate(arch, layout, tensors, calibrated.texts, unsigned=False, search=widest)
+            fp8_inputs = {name: one.scale * 127 for name, one in seen.items()}
         form = EncoderForm(
+            fp8_inputs=fp8_inputs,
             pooling=sentence.pooling,
             normalize=sentence.normalize,
             dim=sentence.dim,
@@ -227,6 +251,15 @@ def _written(
             max_tokens=sentence.max_tokens,
         )
         return arch, sentence, build_graph(arch, layout, tensors, form)
+
+
+def _check_kept(checkpoint: Path, options: EncoderOptions, roundings: Mapping[str, object]) -> None:
+    unknown = sorted(set(options.kept) - set(roundings))
+    if unknown:
+        raise BuildError(
+            f"{checkpoint}: {unknown[0]!r} is to stay in float32 and is no product of this encoder; there are "
+            f"{', '.join(list(roundings)[:4])} ..."
+        )
 
 
 def _shared(graph: bytes) -> bytes:

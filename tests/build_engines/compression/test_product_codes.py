@@ -19,6 +19,7 @@ from build_engines.compression.codebooks import (
     read_codes,
     save_codes,
 )
+from build_engines.compression.tune_codes import prefixes, tune_codes
 from build_engines.export import export_graph, stored_tables
 from build_engines.models.mix import MixConfig
 from build_engines.models.sasrec_graph import Int8Scales, group_width
@@ -261,3 +262,31 @@ def test_window_of_one_still_adds_its_transitions(tmp_path: Path) -> None:
 
     best = np.sort(reference, axis=1)[:, ::-1][:, : parts.max_k]
     np.testing.assert_allclose(got["scores"], best, rtol=1e-4, atol=1e-4)
+
+
+def test_tuned_codebooks_rank_more_like_the_table() -> None:
+    """On queries that were not trained on, the distance to the table's own ranking falls; codes and lengths stay."""
+    rng = np.random.default_rng(5)
+    table = tiny.ingredients(9).weights["item_emb_ND"]
+    queries = rng.standard_normal((600, tiny.DIM)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    codes = product_codes(table, subspaces=4, codes=16, rounds=4)
+
+    tuned, before, after = tune_codes(codes, table, queries, steps=100)
+
+    assert after < before
+    np.testing.assert_array_equal(tuned.codes_NM, codes.codes_NM)
+    np.testing.assert_allclose(np.linalg.norm(tuned.rows(), axis=1), codes.length, rtol=1e-4)
+
+
+def test_beginnings_of_histories_are_beginnings() -> None:
+    """Every prefix is where a history starts and stops inside it, and users without one are never asked."""
+    rows = np.arange(1, 11, dtype=np.int32)
+    offsets = np.array([0, 4, 4, 10])
+
+    found = prefixes(rows, offsets, 50, seed=0)
+
+    assert len(found) == 50
+    for one in found:
+        assert one[0] in (1, 5) and len(one) <= (4 if one[0] == 1 else 6)
+        np.testing.assert_array_equal(one, np.arange(one[0], one[0] + len(one)))

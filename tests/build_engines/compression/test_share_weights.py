@@ -77,7 +77,7 @@ def test_codebooks_that_do_not_compress_are_refused(codes: int, complaint: str) 
 
 def test_values_that_are_not_finite_are_refused_by_name() -> None:
     """A broken weight is named, not coded."""
-    with pytest.raises(CodebookRefused, match="down.weight: values are not finite"):
+    with pytest.raises(CodebookRefused, match=r"down\.weight: values are not finite"):
         share_values(np.array([1.0, np.nan, 2.0, 3.0]), 2, what="down.weight")
 
 
