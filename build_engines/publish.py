@@ -45,7 +45,7 @@ def publish(
         releases,
         model,
         build,
-        lambda staging: _assemble(staging, verified, recipe, build),
+        lambda staging: assemble(staging, verified, recipe, build),
         replay,
         scratch=scratch,
         activate=recipe.publish.activate,
@@ -63,7 +63,8 @@ def replay(opened: OpenedVersion) -> None:
     load_model(opened, engine="onnxruntime")
 
 
-def _assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> None:
+def assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> None:
+    """Lay out a version: engines, tables, items, golden answers, report, manifest."""
     link_folder(verified.output.folder / "candidate", staging)
     record, exported = verified.record, verified.compiled.exported
     targets = tuple(

@@ -64,8 +64,8 @@ class Origin:
         return path if path.is_absolute() or key in self.set_keys else self.file.parent / path
 
 
-def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
-    """A TOML file as a table, and its text.
+def read_table(file: Path) -> tuple[dict[str, Any], str]:
+    """A TOML file as a table with all its sections, and its text.
 
     Raises:
         RecipeError: it cannot be read, or is not TOML; names the line.
@@ -81,7 +81,17 @@ def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
     except _NOT_TOML as error:
         raise RecipeError(f"{file}: is not TOML: {error}") from error
     _refuse_newer(file, table.pop("recipe_version", RECIPE_VERSION))
-    table.pop(SEARCH, None)  # what ``search`` varies; a build is of what the file says otherwise
+    return table, text
+
+
+def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
+    """A recipe as a table, and its text; what ``search`` varies is left out: a build is of what the file says otherwise.
+
+    Raises:
+        RecipeError: it cannot be read, or is not TOML; names the line.
+    """
+    table, text = read_table(file)
+    table.pop(SEARCH, None)
     return table, text
 
 

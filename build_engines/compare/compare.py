@@ -76,6 +76,23 @@ def compare_versions(
     )
 
 
+def compare_quality(a: OpenedVersion, b: OpenedVersion, limits: CompareLimits) -> MetricRow:
+    """The figure that counts, alone; nothing is timed where ``limits.rounds`` is 0.
+
+    Raises:
+        BuildError: they cannot be compared, or nothing can be measured; says why.
+    """
+    if a.manifest.task != b.manifest.task or a.manifest.task not in _FAMILIES:
+        raise BuildError(f"versions for {a.manifest.task} and {b.manifest.task} are not compared")
+    examples, source, _ = examples_of(a, b)
+    metrics, _, _, _ = _FAMILIES[a.manifest.task](a, b, examples, source, limits)
+    if not metrics or metrics[0].limit is None:
+        raise BuildError(
+            f"{a.folder}: its gate has no examples with right answers: quality cannot be measured"
+        )
+    return metrics[0]
+
+
 def _recommenders(
     a: OpenedVersion, b: OpenedVersion, examples: Examples, source: OpenedVersion, limits: CompareLimits
 ) -> Found:
