@@ -14,6 +14,7 @@ from build_engines.compile import TargetSpec
 from build_engines.errors import BuildError, TargetError
 from build_engines.own_model.declared import BATCH
 from build_engines.own_model.graph_facts import nodes_of, write_graph
+from build_engines.own_model.quantize import tables_for_plans
 from build_engines.own_model.recipe_parts import OwnCompilePart, ServePart
 from build_engines.own_model.records import OwnCompileRecord
 from build_engines.own_model.states import CANDIDATE, GRAPH_FILE, PARENT, OwnQuantized
@@ -50,17 +51,21 @@ def run(quantized: OwnQuantized, part: OwnCompilePart, work: Work) -> OwnCompile
     targets = [_onnxruntime(shown)]
     specs = [TargetSpec.parse(text) for text in part.compile.targets]
     plans = [spec for spec in specs if spec.kind != "onnxruntime"]
+    for_plans = onnx.ModelProto()
+    for_plans.CopyFrom(source)
+    if quantized.record.tables:
+        tables_for_plans(for_plans)
     for spec in plans:
         for capability in spec.capabilities or (None,):
             try:
-                targets.append(_plan(folder, source, quantized, part.serve, spec.kind, capability, shown))
+                targets.append(_plan(folder, for_plans, quantized, part.serve, spec.kind, capability, shown))
                 work.progress.say(f"  {spec.kind} {capability or 'this GPU'}: {targets[-1].file}")
             except TargetError as error:
                 if not part.compile.skip_missing:
                     raise
                 notes.append(f"skipped: {error}")
     if len(targets) > 1:
-        write_graph(folder / SOURCE_FILE, source)
+        write_graph(folder / SOURCE_FILE, for_plans)
     parent = None
     sizes = {CANDIDATE: (folder / ENGINE_FILE).stat().st_size}
     if quantized.compressed:

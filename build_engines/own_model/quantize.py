@@ -31,6 +31,7 @@ from build_engines.errors import BuildError
 from build_engines.own_model.graph_facts import nodes_of
 
 LEAST_TABLE_ROWS = 16
+_OF_CODES, _OF_SCALES = "_of_codes", "_of_scales"  # ends of the names of a lookup's nodes
 TINY = 1e-8
 Floats = npt.NDArray[np.float32]
 
@@ -192,15 +193,61 @@ def rewrite_tables(model: onnx.ModelProto, found: Found) -> None:
             continue
         table, at, name = node.input[0], node.input[1], node.name
         nodes += [
-            helper.make_node("Gather", [f"{table}_codes", at], [f"{name}_codes"], name=f"{name}_of_codes"),
+            helper.make_node("Gather", [f"{table}_codes", at], [f"{name}_codes"], name=f"{name}{_OF_CODES}"),
             helper.make_node(
                 "Cast", [f"{name}_codes"], [f"{name}_float"], name=f"{name}_cast", to=onnx.TensorProto.FLOAT
             ),
             helper.make_node(
-                "Gather", [f"{table}_row_scale", at], [f"{name}_scale"], name=f"{name}_of_scales"
+                "Gather", [f"{table}_row_scale", at], [f"{name}_scale"], name=f"{name}{_OF_SCALES}"
             ),
             helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], list(node.output), name=name),
         ]
+    _finish(graph, nodes)
+
+
+def tables_for_plans(model: onnx.ModelProto) -> None:
+    """Restore each INT8 table in front of its lookups: TensorRT takes INT8 constants into a DequantizeLinear and nowhere else.
+
+    The values that are looked up are the same to the bit.
+    """
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    restored: set[str] = set()
+    lookups = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Gather" and node.name.endswith(_OF_CODES) and node.input[0] in constants
+    }
+    nodes: list[onnx.NodeProto] = []
+    dropped: set[str] = set()
+    for node in graph.node:
+        lookup = lookups.get(node.input[0]) if node.op_type == "Cast" else None
+        if lookup is not None:
+            dropped |= {lookup.name, node.name, lookup.name.removesuffix(_OF_CODES) + _OF_SCALES}
+    for node in graph.node:
+        if node.name.endswith(_OF_CODES) and node.output[0] in lookups:
+            codes = node.input[0]
+            table, name = codes.removesuffix("_codes"), node.name.removesuffix(_OF_CODES)
+            if table not in restored:
+                restored.add(table)
+                scale_V = np.ascontiguousarray(constants[f"{table}_row_scale"][:, 0])
+                graph.initializer.append(numpy_helper.from_array(scale_V, f"{table}_scale_V"))
+                nodes.append(
+                    helper.make_node(
+                        "DequantizeLinear",
+                        [codes, f"{table}_scale_V"],
+                        [f"{table}_restored"],
+                        name=f"{table}_restoring",
+                        axis=0,
+                    )
+                )
+            result = next(one.output[0] for one in graph.node if one.name == name)
+            nodes.append(
+                helper.make_node("Gather", [f"{table}_restored", node.input[1]], [result], name=name)
+            )
+            dropped.add(name)
+        elif node.name not in dropped:
+            nodes.append(node)
     _finish(graph, nodes)
 
 
