@@ -11,7 +11,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from build_engines.compile import TargetSpec, compile_graph
 from build_engines.compression.codebooks import (

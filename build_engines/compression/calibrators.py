@@ -29,6 +29,7 @@ from build_engines.compression.calibrator_names import CALIBRATORS, Calibrator
 
 BINS = 2048
 LEVELS = 128  # of a symmetric range on one side of zero
+TINY = 1e-30  # smallest upper end: below it, bins would have no width
 _STEPS = 64  # ranges that "mse" and "entropy" try
 _NARROWEST = 1 / 16  # of the range seen that they try
 
@@ -63,10 +64,10 @@ class Histogram:
         largest = max(-low, high)
         self.largest = max(self.largest, largest)
         if self.top == 0.0:
-            self.top = largest
-        if self.top == 0.0:  # zeros alone so far
-            self.counts[0] += size.size
-            return
+            if largest == 0.0:  # zeros alone so far
+                self.counts[0] += size.size
+                return
+            self.top = max(largest, TINY)
         while largest > self.top:
             self.counts = np.concatenate(
                 [self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)]

@@ -8,6 +8,7 @@ Units: seconds.
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,7 @@ def product_times(
         )
     ends = np.cumsum([0, *products])
     median_P = np.median(times_PR[:, 1:], axis=1)
-    found = np.array([median_P[start:stop].sum() for start, stop in zip(ends[:-1], ends[1:], strict=True)])
+    found = np.array([median_P[start:stop].sum() for start, stop in itertools.pairwise(ends)])
     if precision == "int8":
         rounded_PR = _by_run(events, ROUNDING, rounds + 1)
         if len(rounded_PR) >= len(products):  # one input each

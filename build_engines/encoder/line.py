@@ -29,6 +29,7 @@ from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
 _GRAPH = (
+    *(f"build_engines.compression.{name}" for name in ("calibrators", "knapsack", "mixed", "node_times")),
     "build_engines.models.encoder",
     "build_engines.models.causal",
     "build_engines.models.config_fields",
@@ -215,8 +216,9 @@ def verified_by(recipe: EncoderRecipe, workspace: Workspace, redo: Redo) -> Enco
     intents = IntentsStagePart(intents=recipe.intents, form=recipe.form)
     headed = do(INTENTS, loaded, intents)
     if recipe.compress:
-        for stage, step in compress_stages(recipe):
-            loaded = do(stage, loaded, step)
+        from build_engines.compression.stage import run_chain
+
+        loaded = run_chain(loaded, compress_stages(recipe), do, workspace.progress.say)
         headed = replace(do(INTENTS, loaded, intents), whole=headed)
     packaged = do(PACKAGE, headed, PackageStagePart(package=recipe.package, form=recipe.form))
     return do(VERIFY, packaged, _verify_part(recipe))

@@ -23,7 +23,7 @@ from server.artifacts.releases import Releases
 _PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
 _CODEC = ("build_engines.data.errors", "server.encoding")
 _LEARNING = (
-    *(f"build_engines.text.{name}" for name in ("finetune", "tuning", "batches")),
+    *(f"build_engines.text.{name}" for name in ("finetune", "tuning", "batches", "quantized_linear")),
     "build_engines.tuning_loop",
 )
 _COMPRESS = (
@@ -94,6 +94,7 @@ PACKAGE: Stage[Tuned, PackageTextPart, PackageRecord, Packaged] = Stage(
         *_PAIRS,
         "build_engines.proof.leak",
         "build_engines.text.package",
+        *(f"build_engines.compression.{name}" for name in ("calibrators", "knapsack", "mixed", "node_times")),
         "build_engines.models.causal",
         "build_engines.models.config_fields",
         "build_engines.onnx_writer",
@@ -192,8 +193,10 @@ def verified_by(recipe: TextRecipe, workspace: Workspace, redo: Redo) -> TextVer
 
     loaded = do(LOAD, Start(), _load_part(recipe))
     tuned = do(FINETUNE, loaded, recipe.finetune)
-    for stage, step in compress_stages(recipe):
-        tuned = do(stage, tuned, step)
+    if recipe.compress:
+        from build_engines.compression.stage import run_chain
+
+        tuned = run_chain(tuned, compress_stages(recipe), do, workspace.progress.say)
     packaged = do(PACKAGE, tuned, _package_part(recipe))
     return do(VERIFY, packaged, _verify_part(recipe))
 

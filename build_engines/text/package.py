@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.errors import TargetError
 from build_engines.models.causal.options import GRAPHS, Ids, TextOptions
 from build_engines.models.causal.package import TextPackage, compile_plan, package_text
@@ -59,20 +60,31 @@ def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
             advice='give pairs that are the same under one "id", so that the split keeps them together',
         )
     calibration = [pair.ids[None, :] for pair in pairs]
+    mixed: StepRecord | None = None
+    if part.mixed is not None:
+        # Here and not above: torch is only wanted where something is measured.
+        from build_engines.models.causal.mixed import choose_products
+
+        precisions, chosen = choose_products(
+            tuned.checkpoint, options, calibration, part.mixed, work.progress
+        )
+        options, mixed = dataclasses.replace(options, precisions=precisions), chosen.record
+        work.progress.say(f"  mixed precision: {mixed.said}")
     candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, calibration)
     plans, skipped = _plans(tuned.checkpoint, asked, options, calibration, work)
     candidate = msgspec.structs.replace(candidate, plans=plans)
     parent = None
     whole = tuned.uncompressed
     if part.variant != "fp32" or whole is not tuned:
-        plain = dataclasses.replace(options, variant="fp32", awq=False, rounding="nearest")
+        plain = dataclasses.replace(options, variant="fp32", awq=False, rounding="nearest", precisions={})
         parent = _packaged(whole.checkpoint, work, PARENT, plain, [])
     sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
         candidate=candidate,
         parent=parent,
         calibration=_calibration(pairs, part) if calibrated else None,
-        notes=(", ".join(sizes), *skipped),
+        mixed=mixed,
+        notes=(", ".join(sizes), *([mixed.said] if mixed is not None else []), *skipped),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
@@ -102,12 +103,14 @@ class PackageRecord(_Record, frozen=True, kw_only=True):
         candidate: in folder ``candidate``.
         parent: in folder ``parent``; None when the candidate is it.
         calibration: what scales were measured on; None where none were.
+        mixed: how each matrix' precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
     candidate: PackagedRecord
     parent: PackagedRecord | None
     calibration: Calibration | None
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -44,6 +44,7 @@ FRAME = {
     *(f"build_engines.encoder.{name}" for name in ("records", "recipe_parts", "states")),
     "build_engines.models.causal.options",
     "build_engines.compression.calibrator_names",
+    "build_engines.compression.mixed_parts",
     *(f"build_engines.proof.{name}" for name in ("records", "fairness_part")),
     *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
 }
@@ -69,6 +70,7 @@ COMPILING = {
     "build_engines.targets.onnxruntime_cpu",
     "build_engines.targets.sparse_matmuls",
     "build_engines.targets.tensorrt_plan",
+    "build_engines.targets.shared_constants",
 }
 ANSWERS = {"server.copy_domain", "server.support_domain"}
 # How a small encoder learns: what it became is in the files of ``encoder-load``, which later stages depend on.

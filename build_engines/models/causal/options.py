@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -41,6 +42,8 @@ class TextOptions:
         percentile: of absolute values that the calibrator "percentile" keeps (50..100).
         smooth: how much of an activation's size goes into the weights (SmoothQuant's alpha, 0..1; 0: none); None: searched
             for by "product", and none for other calibrators.
+        precisions: of matrices that have another one than the variant's, by name ("layers.3.down"): what mixed precision has
+            chosen.
 
     Raises:
         ValueError: a value is out of range; names it.
@@ -55,6 +58,7 @@ class TextOptions:
     calibrator: ProductCalibrator = "product"
     percentile: float = 99.99
     smooth: float | None = None
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
