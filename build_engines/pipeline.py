@@ -251,8 +251,10 @@ def verified_by(recipe: Recipe, workspace: Workspace, redo: Redo) -> Verified:
             "compress: left out; the counts alone were best, and nothing of the network is served"
         )
         recipe = replace(recipe, compress=())
-    for stage, step in compress_stages(recipe):
-        trained = do(stage, trained, step)
+    if recipe.compress:
+        from build_engines.compression.stage import run_chain
+
+        trained = run_chain(trained, compress_stages(recipe), do, workspace.progress.say)
     quantized = do(QUANTIZE, trained, recipe.quantize)
     exported = do(EXPORT, quantized, recipe.export)
     compiled = do(COMPILE, exported, recipe.compile)

@@ -8,11 +8,18 @@ The parent of a step's work is the model before the first step, opened anew: no 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
-from collections.abc import Callable, Collection
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 
 from build_engines.compression.model import Compressible
 from build_engines.compression.packed_size import packed_bytes, parameter_arrays
@@ -27,6 +34,9 @@ from build_engines.proof.leak import refuse_leak
 from build_engines.stage import Work
 from build_engines.tuning_loop import TuningDiverged
 
+_TORCH_WRITER = "inline_container.cc"
+_NEARLY_FULL = 1 << 20  # bytes
+
 
 def run_step(
     number: int,
@@ -34,6 +44,7 @@ def run_step(
     open_model: Callable[[bool], Compressible],
     work: Work,
     *,
+    before: CompressRecord | None = None,
     judged: Collection[bytes] = (),
     by_chance: int = 0,
 ) -> CompressRecord:
@@ -44,6 +55,7 @@ def run_step(
         entry: what to do.
         open_model: opens the model before the first step (True), or the one that the step gets (False).
         work: of the stage; its scratch is the step's.
+        before: of the step before, whose figures need not be measured again; None: this is the first.
         judged: digests of what the gate judges (``proof.leak.digests_of``).
         by_chance: so many examples may be the same by chance.
 
@@ -65,11 +77,13 @@ def run_step(
             allowed=by_chance,
             advice="change the split so that they are apart",
         )
-    before = _Looked(model)
-    work.progress.say(f"  step {number + 1}, {entry.step}: held-out loss {before.loss:.4f} before")
+    had = _look(model) if before is None else _of_record(before)
     threads = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=[]):  # what a step draws depends on the step alone
+        with (
+            _disk_faults(work),
+            torch.random.fork_rng(devices=[]),
+        ):  # what a step draws depends on the step alone
             torch.manual_seed(number)
             result, record = step.run(
                 model, entry.options, StepWork(scratch=work.scratch, progress=work.progress, parent=parent)
@@ -84,37 +98,75 @@ def run_step(
         torch.set_num_threads(threads)
     if result is parent:
         raise BuildError(f"{name}: the step gave back the model before the chain; it must leave that alone")
-    after = _Looked(result)
-    if not math.isfinite(after.loss):
+    got = _look(result)
+    if not math.isfinite(got.loss):
         raise BuildError(
-            f"{name}: the held-out loss is {after.loss} after it (it was {before.loss:.4f}); lower its learning rate, or cut less"
+            f"{name}: the held-out loss is {got.loss} after it (it was {had.loss:.4f}); lower its learning rate, or cut less"
         )
-    result.save(work.folder)
+    with _disk_faults(work):
+        result.save(work.folder)
     work.progress.say(f"  {record.said}")
     work.progress.say(
-        f"  {before.parameters:,} -> {after.parameters:,} weights, held-out loss {before.loss:.4f} -> {after.loss:.4f}"
+        f"  {had.parameters:,} -> {got.parameters:,} weights, held-out loss {had.loss:.4f} -> {got.loss:.4f}"
     )
     # Sizes are told of what was looked at, whatever a step filled in.
-    record = msgspec.structs.replace(record, before=before.sizes, after=after.sizes)
+    record = msgspec.structs.replace(record, before=had.sizes, after=got.sizes)
     return CompressRecord(
         record=record,
         number=number,
         options=plain(entry.options),
-        loss_before=before.loss,
-        loss_after=after.loss,
-        parameters_before=before.parameters,
-        parameters_after=after.parameters,
-        packed_before=before.packed,
-        packed_after=after.packed,
+        loss_before=had.loss,
+        loss_after=got.loss,
+        parameters_before=had.parameters,
+        parameters_after=got.parameters,
+        packed_before=had.packed,
+        packed_after=got.packed,
         notes=(record.said,),
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Looked:
     """What a model is, in numbers."""
 
-    def __init__(self, model: Compressible) -> None:
-        self.loss = model.judge()
-        self.sizes = sizes_of(model.sizes)
-        self.parameters = sum(one.numel() for one in model.module.parameters())
-        self.packed = packed_bytes(parameter_arrays(model.module))
+    loss: float
+    sizes: Mapping[str, int]
+    parameters: int
+    packed: int
+
+
+def _look(model: Compressible) -> _Looked:
+    return _Looked(
+        loss=model.judge(),
+        sizes=sizes_of(model.sizes),
+        parameters=sum(one.numel() for one in model.module.parameters()),
+        packed=packed_bytes(parameter_arrays(model.module)),
+    )
+
+
+def _of_record(record: CompressRecord) -> _Looked:
+    return _Looked(
+        loss=record.loss_after,
+        sizes=record.record.after,
+        parameters=record.parameters_after,
+        packed=record.packed_after,
+    )
+
+
+@contextlib.contextmanager
+def _disk_faults(work: Work) -> Iterator[None]:
+    """Writers of weights have errors of their own for a full disk; here it is one again, which the workspace knows."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        code = int(found.group(1))
+        raise OSError(code, os.strerror(code), str(work.folder)) from error
+    except RuntimeError as error:
+        if _TORCH_WRITER not in str(error):  # as torch 2.13 says that a checkpoint could not be written
+            raise
+        left = shutil.disk_usage(work.scratch).free
+        code = errno.ENOSPC if left < _NEARLY_FULL else errno.EIO
+        raise OSError(code, os.strerror(code), str(work.scratch)) from error

@@ -68,5 +68,5 @@ def check_chain(entries: Sequence[CompressEntry], family: str) -> None:
         families = find(entry.step).families
         if family not in families:
             raise ValueError(
-                f"compress.{number}: step {entry.step!r} is for {' and '.join(families)}, not for a {family}; take it out"
+                f"compress.{number}: step {entry.step!r} is for {' and '.join(families)}, not for this kind of recipe ({family}); take it out"
             )

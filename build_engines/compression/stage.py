@@ -5,7 +5,7 @@ The stage's code is the chain's, the family's and the step's own, so that a chan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from build_engines.compression.parts import CompressEntry
@@ -62,3 +62,29 @@ def compress_stage(
         code=tuple(sorted({*_CHAIN, *code, STEPS[entry.step], *find(entry.step).code})),
         packages=_PACKAGES,
     )
+
+
+def run_chain(
+    state: Same,
+    steps: Sequence[tuple[Stage[Same, Part, CompressRecord, Same], Part]],
+    do: Callable[[Stage[Same, Part, CompressRecord, Same], Same, Part], Same],
+    say: Callable[[str], None],
+) -> Same:
+    """Every step in its order.
+
+    Args:
+        state: before the first.
+        steps: a stage and its part each.
+        do: runs a stage, or takes its result from the workspace.
+        say: told which step of how many is next.
+    """
+    for number, (stage, part) in enumerate(steps, start=1):
+        say(f"{stage.name}: step {number} of {len(steps)}, {part_name(part)}")
+        state = do(stage, state, part)
+    return state
+
+
+def part_name(part: object) -> str:
+    """Of the step that a part is for."""
+    entry = getattr(part, "entry", None)
+    return entry.step if isinstance(entry, CompressEntry) else ""

@@ -47,7 +47,9 @@ def run(loaded: EncoderLoaded, part: CompressEncoderPart, work: Work) -> Compres
     def open_model(first: bool) -> Encoder:
         return open_encoder((base if first else loaded).checkpoint, data)
 
-    return run_step(part.number, part.entry, open_model, _inside(work, CHECKPOINT), judged=judged)
+    return run_step(
+        part.number, part.entry, open_model, _inside(work, CHECKPOINT), before=loaded.step, judged=judged
+    )
 
 
 def _learnt(

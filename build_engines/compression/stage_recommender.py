@@ -54,6 +54,7 @@ def run(trained: Trained, part: CompressPart, work: Work) -> CompressRecord:
         part.entry,
         open_model,
         work,
+        before=trained.step,
         judged=digests_of(judged),
         by_chance=max(1, calibrating // 100),
     )

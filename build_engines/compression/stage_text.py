@@ -41,5 +41,6 @@ def run(tuned: Tuned, part: CompressTextPart, work: Work) -> CompressRecord:
         part.entry,
         open_model,
         inside,
+        before=tuned.step,
         judged=digests_of(pair.ids for pair in sides["gate"]),
     )

@@ -52,7 +52,9 @@ from build_engines.models.encoder.sentence import PROMPTS_FILE, SentenceForm, we
 from build_engines.proof.leak import digests_of
 from build_engines.tuning_loop import Plan, plan_epoch
 
-HEAD_FILE = "teaching_head.npz"
+TEACHING_FILE = (
+    "teaching.npz"  # for the next step: what the uncompressed encoder says, and the head that teaches
+)
 HEAD_SCALE = 16.0  # vectors have length 1 and differ little: weights of a size that an optimizer likes
 BATCH_TOKENS, MOST_TEXTS = 1024, 32  # of a batch: likeness within it is learnt from, so it needs a few texts
 JUDGED_TOKENS = 4096
@@ -104,6 +106,11 @@ class TextData:
             network = load_network(weights_folder(self.checkpoint)).eval()
             self._wanted = read_NE(network, self.learn.ids, self.form)
         return self._wanted
+
+    def taught(self, vectors_NE: Tensor) -> None:
+        """Take these vectors, which were read before."""
+        if len(vectors_NE) == len(self.learn.ids):
+            self._wanted = vectors_NE
 
 
 class Encoder:
@@ -303,7 +310,10 @@ class Encoder:
             raise BuildError(f"compress: {broken[0]} is not finite; lower the learning rate of the step")
         source, arch = self.data.checkpoint, self.network.arch
         shutil.copytree(
-            source, folder, ignore=shutil.ignore_patterns(*_WEIGHT_FILES, HEAD_FILE, ".*"), dirs_exist_ok=True
+            source,
+            folder,
+            ignore=shutil.ignore_patterns(*_WEIGHT_FILES, TEACHING_FILE, ".*"),
+            dirs_exist_ok=True,
         )
         place = folder / weights_folder(source).relative_to(source)
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
@@ -313,10 +323,12 @@ class Encoder:
             np.save(place / WORD_ROWS_FILE, self.network.rows_V.astype(np.int32))
         _describe_width(folder, arch.dim)
         head = self._head()
-        if head is not None:
-            np.savez(
-                folder / HEAD_FILE, weight=head[0].detach().cpu().numpy(), bias=head[1].detach().cpu().numpy()
-            )
+        taught = (
+            {}
+            if head is None
+            else {"weight": head[0].detach().cpu().numpy(), "bias": head[1].detach().cpu().numpy()}
+        )
+        np.savez(folder / TEACHING_FILE, vectors=self.data.wanted_NE().numpy(), **taught)
 
     @property
     def _device(self) -> torch.device:
@@ -404,14 +416,14 @@ def open_encoder(folder: Path, data: TextData) -> Encoder:
         BuildError: it cannot be read; names file and field.
     """
     network = load_network(weights_folder(folder))
-    head = None
-    if data.intents:
-        kept = folder / HEAD_FILE
-        if kept.is_file():
-            with np.load(kept) as file:
+    head, kept = None, folder / TEACHING_FILE
+    if kept.is_file():  # the same data taught the step before
+        with np.load(kept) as file:
+            data.taught(torch.from_numpy(file["vectors"]))
+            if data.intents:
                 head = torch.from_numpy(file["weight"]), torch.from_numpy(file["bias"])
-        else:
-            head = _fitted_head(data)
+    elif data.intents:
+        head = _fitted_head(data)
     if network.arch.dim < data.form.dim:
         data = _with_dim(data, network.arch.dim)
     return Encoder(network.eval(), data, head)
@@ -449,7 +461,7 @@ def _fitted_head(data: TextData) -> tuple[Tensor, Tensor]:
 
 def _with_dim(data: TextData, dim: int) -> TextData:
     cut = replace(data, form=replace(data.form, dim=dim))
-    cut._wanted = data.wanted_NE()
+    cut.taught(data.wanted_NE())
     return cut
 
 

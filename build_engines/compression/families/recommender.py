@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -380,8 +381,8 @@ def open_recommender(folder: Path, config: SasRecConfig, data: ShopData) -> Reco
     own = folder / MODULE_FILE
     try:
         module.load_state_dict(load_file(own) if own.is_file() else state_of_export(weights, config))
-    except RuntimeError as error:
-        raise BuildError(f"{folder}: the weights are of another network: {error}") from error
+    except (RuntimeError, SafetensorError) as error:
+        raise BuildError(f"{folder}: the weights are broken, or of another network: {error}") from error
     return Recommender(module.to(data.training.device), data)
 
 
