@@ -13,8 +13,7 @@ class MixedPart:
     """How much quality may be spent, and how well it is measured ([package.mixed]).
 
     Attributes:
-        budget: sum of the products' own losses, in the family's unit: 1 - cosine for encoders, relative perplexity for
-            decoders.
+        budget: sum of the products' own losses, in the family's unit: 1 - cosine for encoders, nats a token for decoders.
         rounds: of timing each graph.
         texts: calibration texts that losses are measured on.
     """
