@@ -20,10 +20,12 @@ from build_engines.compression.codebooks import (
     read_codes,
     save_codes,
 )
+from build_engines.compression.step_records import StepRecord
 from build_engines.compression.tune_codes import prefixes, tune_codes
 from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
+from build_engines.mixed_linears import choose_linears
 from build_engines.models.sasrec_graph import Int8Scales
 from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.quantize import calibrate, code_catalogue, pack_transitions, quantize_catalogue, queries
@@ -75,6 +77,11 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
         percentile=part.percentile,
     )
     work.progress.say(f"  calibrated on {count} histories")
+    mixed: StepRecord | None = None
+    if part.precision == "mixed":
+        scales, whole = choose_linears(ingredients, list(histories), scales, part.mixed_budget, work.progress)
+        mixed = whole.record
+        work.progress.say(f"  mixed precision: {mixed.said}")
     notes = [f"item table {_table_note(part)}{' and all linears in INT8' if part.linears else ''}"]
     if part.table == "pq":
         notes.append(_save_codes(ingredients, part, split.train, work))
@@ -92,7 +99,8 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
         scales={SCORING: scales.scoring, **scales.linears},
         scored=part.pq.scored if part.table == "pq" else "",
         neighbours=part.neighbours,
-        notes=tuple(notes),
+        mixed=mixed,
+        notes=tuple([*notes, *([mixed.said] if mixed is not None else [])]),
     )
 
 

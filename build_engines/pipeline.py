@@ -64,6 +64,8 @@ _GRAPH = (
     "build_engines.models.sasrec_graph",
     "build_engines.compression.calibrators",
     "build_engines.compression.codebooks",
+    *(f"build_engines.compression.{name}" for name in ("knapsack", "mixed", "node_times")),
+    "build_engines.mixed_linears",
     "build_engines.compression.tune_codes",
     "server.encoding",
 )

@@ -177,7 +177,7 @@ class QuantizePart:
         neighbours: keep this many of each item's transitions at most, ids in 16 bits and weights in 8 (0: as they are).
         calibrator: how the range of activations is found from what was seen, see ``compression.calibrators``.
         percentile: of absolute values that "percentile" keeps (50..100).
-        mixed_budget: relative score error that "mixed" may spend on linears.
+        mixed_budget: how far "mixed" may move the best scores, over how far they are apart.
         samples: calibration histories (>= 1); never more than the split sets apart.
         seed: of their choice.
     """

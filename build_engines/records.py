@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.data.splits import SplitRule
 from build_engines.models.mix import MixConfig
 from build_engines.proof.records import Footprint, GroupRow, SliceRow
@@ -93,6 +94,7 @@ class QuantizeRecord(_Record, frozen=True, kw_only=True):
         scales: activation scales by place.
         scored: how product codes of the item table are scored; empty: it has none.
         neighbours: most transitions of an item that are kept (0: as they are).
+        mixed: how each linear's precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
@@ -101,6 +103,7 @@ class QuantizeRecord(_Record, frozen=True, kw_only=True):
     scales: dict[str, float] = {}
     scored: Literal["", "decoded", "lookup"] = ""
     neighbours: int = 0
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from build_engines.compile import TargetSpec, compile_graph
 from build_engines.compression.mixed_parts import MixedPart
 from build_engines.compression.node_times import product_times
 from build_engines.errors import BuildError
+from build_engines.export import export_graph, stored_tables
+from build_engines.mixed_linears import choose_linears
 from build_engines.models.causal import mixed as causal
 from build_engines.models.causal.options import TextOptions
 from build_engines.models.causal.package import package_text
@@ -17,6 +20,8 @@ from build_engines.models.encoder import mixed as encoder
 from build_engines.models.encoder.options import EncoderOptions
 from build_engines.models.encoder.package import package_encoder
 from build_engines.progress import Silent
+from build_engines.quantize import calibrate, quantize_catalogue
+from tests import tiny
 from tests.build_engines.causal_models import random_model as random_decoder
 from tests.build_engines.encoder_models import random_model, save_checkpoint, texts
 
@@ -93,7 +98,7 @@ def test_a_graph_that_fell_back_cannot_be_timed() -> None:
         [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=11)
-    with pytest.raises(ValueError, match="1 MatMul .* ran, there must be 2"):
+    with pytest.raises(ValueError, match=r"1 MatMul .* ran, there must be 2"):
         product_times(
             lambda options: ort.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -103,3 +108,20 @@ def test_a_graph_that_fell_back_cannot_be_timed() -> None:
             products=[1, 1],
             rounds=2,
         )
+
+
+def test_a_recommender_keeps_linears_in_float32_that_move_its_scores(tmp_path: Path) -> None:
+    """With nothing to spend all stay; with much to spend those become INT8 that are faster in it."""
+    parts = tiny.ingredients(12)
+    rng = np.random.default_rng(1)
+    histories = [rng.integers(1, tiny.ITEMS, 8) for _ in range(24)]
+    scales = calibrate(parts, histories, scope="all")
+
+    none, found = choose_linears(parts, histories, scales, 1e-9, Silent())
+    assert none.linears == {} and found.loss == 0.0
+
+    some, found = choose_linears(parts, histories, scales, 10.0, Silent())
+    record = export_graph(tmp_path, parts, stored=quantize_catalogue(stored_tables(parts)), int8=some)
+    compile_graph(tmp_path, tmp_path, record, [TargetSpec(kind="onnxruntime")])  # counts the kernels
+    assert found.loss <= 10.0
+    assert set(some.linears) == {name for name, one in found.plan.items() if one == "int8"}
