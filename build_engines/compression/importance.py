@@ -173,7 +173,6 @@ def _add_activations(model: Compressible, batch: tuple[int, ...], totals: Import
 
 
 def _add_taylor(model: Compressible, batch: tuple[int, ...], totals: Importance) -> None:
-    handles: list[Any] = []
     effects: dict[str, Tensor] = {}
 
     def watch(name: str, x: Tensor, moved: Tensor | None = None) -> None:
@@ -182,10 +181,8 @@ def _add_taylor(model: Compressible, batch: tuple[int, ...], totals: Importance)
                 f"{name} gets no gradient: importance by taylor needs a model that can be trained"
             )
         value = (x if moved is None else moved).detach()
-        handles.append(
-            x.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: effects.update({name: value * gradient})
-            )
+        x.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: effects.update({name: value * gradient})
         )
 
     def watch_block(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -211,8 +208,6 @@ def _add_taylor(model: Compressible, batch: tuple[int, ...], totals: Importance)
                 loss = model.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
         finally:
-            for one in handles:
-                one.remove()
             for name, parameter in model.module.named_parameters():
                 parameter.grad = kept[name]
     weight = len(batch)  # the loss is a mean: batches count by their size

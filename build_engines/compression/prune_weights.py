@@ -143,6 +143,7 @@ def run(model: Compressible, options: PruneWeights, work: StepWork) -> tuple[Com
     pruned_loss = float("nan")
     if options.recovery is not None and options.method in ("l1", "movement"):
         curves.append(_learnt(model, names, options, options.recovery, work))
+        _refuse_nothing(model, matrices, options.share)
         pruned_loss = finite_loss(model, f"after {options.method}")
     else:
         kind = "one_shot" if options.pattern == "2:4" else options.schedule
@@ -151,7 +152,6 @@ def run(model: Compressible, options: PruneWeights, work: StepWork) -> tuple[Com
             _refuse_nothing(model, matrices, share)
             pruned_loss = finite_loss(model, f"after round {at}")
             curves += recover(model, options.recovery, work, f"round {at}", options)
-    _refuse_nothing(model, matrices, options.share)
     if options.pattern == "2:4":
         _check_pattern(model, matrices)
     after = finite_loss(model, "after prune_weights")

@@ -82,7 +82,7 @@ def test_what_does_nothing_goes_first(importance: Any) -> None:
 
     assert found.heads_LH[1, :2] == pytest.approx(0, abs=1e-6)
     assert found.inner_LF[1, 5:9] == pytest.approx(0, abs=1e-6)
-    assert best(found.blocks_L, 2) == (0, 1)
+    assert best(found.blocks_L, 2) == (0, 1) and found.blocks_L[2] == pytest.approx(0, abs=1e-4)
     assert set(best(found.heads_LH[1], 2)) == {2, 3}
     assert not {5, 6, 7, 8} & set(best(found.inner_LF[1], SIZES.inner - 4))
 

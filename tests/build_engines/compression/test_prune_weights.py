@@ -165,6 +165,23 @@ def test_magnitude_of_all_matrices_takes_the_smallest_wherever_they_are(tmp_path
     assert len({int((one == 0).sum()) / one.numel() for one in after.values()}) > 1
 
 
+def test_movement_keeps_the_best_point_that_has_all_its_zeros(tmp_path: Path) -> None:
+    """Dense points before are better here: they are not what comes out."""
+    short = LearningOptions(epochs=3, learning_rate=3e-3, evaluate_every=1, patience=99)
+
+    pruned, record = stepped("prune_weights", tmp_path, method="movement", sparsity=0.95, recovery=short)
+
+    (curve,) = [one for one in record.curves if one.name == "held-out loss, movement"]
+    assert record.figures["loss before"] + 0.1 < min(loss for _, loss in curve.points)
+    assert pruned.judge() == pytest.approx(min(loss for _, loss in curve.points), rel=1e-5)
+
+
+def test_a_lambda_that_leaves_nothing_is_refused(tmp_path: Path) -> None:
+    """L1 far too strong makes whole matrices zero, which is said."""
+    with pytest.raises(BuildError, match="would be nothing but zeros"):
+        stepped("prune_weights", tmp_path, method="l1", l1=1.0, recovery=RECOVERY)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
