@@ -171,10 +171,11 @@ def test_a_channel_that_was_never_seen_breaks_nothing() -> None:
 
 
 def test_zeros_are_worth_bytes_only_after_compression() -> None:
-    """Half zeros leave the stored size as it is, and take at least a quarter of the packed one."""
+    """Half zeros leave the stored size as it is, and take at least a third of the packed one."""
     weight = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
     sparse = np.where(np.random.default_rng(1).random(weight.shape) < 0.5, 0, weight).astype(np.float32)
 
     assert stored_bytes([weight]) == stored_bytes([sparse]) == 262_144
-    assert packed_bytes([sparse]) < 0.75 * packed_bytes([weight])
+    assert packed_bytes([sparse]) < 0.67 * packed_bytes([weight])
     assert packed_bytes([np.zeros((3, 0), np.float32)]) < 16
+    assert packed_bytes([np.zeros_like(weight)]) < 4096
