@@ -114,7 +114,7 @@ def explained(outcomes: Sequence[Outcome], reference: Outcome, objective: Object
         )
     held = [one for one in measured if holds(one, objective)]
     text = (
-        f"Of {len(measured)} candidates measured in full, {len(held)} hold ({asked}); of these the {_wish(objective)} is "
+        f"Of {len(measured)} candidates measured in full, {len(held)} hold{'s' if len(held) == 1 else ''} ({asked}); of these the {_wish(objective)} is "
         f"{_named(taken)}: {figures_text(taken)}."
     )
     if reference.size_bytes and taken.size_bytes and reference.p99_s and taken.p99_s:

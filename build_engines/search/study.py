@@ -217,7 +217,7 @@ class _Driver:
         except Exception as error:  # of SQLAlchemy and sqlite3: each wraps the other's
             if _is_database(error):
                 raise WorkspaceError(
-                    f"the study cannot be written ({error}); free some space and run this again, what was measured before "
+                    f"the study cannot be written ({str(error).splitlines()[0]}); free some space and run this again, what was measured before "
                     "is kept"
                 ) from error
             raise
