@@ -45,7 +45,13 @@ _READING = (
 _GRAPH = ("onnxruntime", "onnx", "numpy")
 # The names of the two stages that a graph of any origin goes through, by the line that it is in.
 QUANTIZE_CODE = (*_READING, f"{_OWN}.quantize_stage", f"{_OWN}.quantize", f"{_OWN}.observe")
-COMPILE_CODE = (*_READING, f"{_OWN}.compile", "build_engines.compile", "build_engines.targets")
+COMPILE_CODE = (
+    *_READING,
+    f"{_OWN}.compile",
+    f"{_OWN}.quantize",
+    "build_engines.compile",
+    "build_engines.targets",
+)
 VERIFY_CODE = (
     *_READING,
     *(f"{_OWN}.{name}" for name in ("verify", "evidence", "metrics", "metric_names")),

@@ -9,8 +9,6 @@ Suffixes: C cases, R candidates of one case.
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,45 +17,25 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from build_engines.data.splits import Cases, SplitRule
-from build_engines.errors import BuildError, RecipeError
+from build_engines.data.splits import Cases
+from build_engines.errors import BuildError
 from build_engines.own_model.rows import load_rows, save_rows
 from build_engines.ranker import ServedRanker
-from build_engines.recipe_toml import apply_sets
-from build_engines.rerank.recipe_parts import CandidatesPart, FirstStagePart
+from build_engines.rerank.recipe_parts import CandidatesPart
 from build_engines.rerank.records import CandidatesRecord
 from build_engines.shop_files import read_shop
 from build_engines.stage import Work
 from build_engines.states import Loaded
-from server.artifacts.errors import ArtifactError
-from server.artifacts.manifest import MANIFEST_FILE, Manifest
-from server.artifacts.repository import current_version, open_version
+from server.artifacts.manifest import Manifest
+from server.artifacts.repository import open_version
 
 TRAIN, GATE = "train", "gate"
-_SET = "# --set "  # how a recipe notes what was set on the command line
 CHUNK = 512  # cases between two reports of progress
 
 
 def lists_file(what: str) -> str:
     """Where the lists of one kind lie: ``rows_CR`` (0: none), ``scores_CR``, ``users_C``, ``targets_C``."""
     return f"{what}.npz"
-
-
-def resolved(repository: Path, first: FirstStagePart) -> CandidatesPart:
-    """The first stage as it lies in the repository.
-
-    Raises:
-        ArtifactError: there is no such model or version; says which there are.
-    """
-    version = first.version or current_version(repository, first.model)
-    file = repository / first.model / version / MANIFEST_FILE
-    try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ArtifactError(
-            f"first_stage: {first.model} version {version} cannot be read ({error.strerror}); publish it first, or name another"
-        ) from error
-    return CandidatesPart(repository=repository, first=first, version=version, manifest_sha256=digest)
 
 
 def run(loaded: Loaded, part: CandidatesPart, work: Work) -> CandidatesRecord:
@@ -144,21 +122,9 @@ def _refuse_other(manifest: Manifest, loaded: Loaded, part: CandidatesPart) -> N
         raise BuildError(
             f"{where} was built from another {other[0]}; give [data] the log that it was built from"
         )
-    theirs = _split_of(manifest)
+    theirs = part.split
     if theirs is not None and theirs != msgspec.to_builtins(asdict(loaded.record.split)):
         raise BuildError(
             f"{where} divided the log otherwise ({theirs}): it may have been trained on what the re-ranker is judged by; give "
             "[split] the first stage's own"
         )
-
-
-def _split_of(manifest: Manifest) -> object:
-    text = manifest.provenance.recipe
-    sets = [line.removeprefix(_SET) for line in text.splitlines() if line.startswith(_SET)]
-    try:
-        whole = tomllib.loads(text)
-        apply_sets(whole, sets)
-        table = whole.get("split", {})
-        return msgspec.to_builtins(asdict(msgspec.convert(table, type=SplitRule)))
-    except (ValueError, TypeError, RecipeError):
-        return None  # an older builder's, or not written as TOML; the log itself was compared

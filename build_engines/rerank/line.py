@@ -18,7 +18,7 @@ from build_engines.own_model.recipe_parts import OwnCompilePart, OwnQuantizePart
 from build_engines.own_model.records import OwnCompileRecord, OwnQuantizeRecord
 from build_engines.own_model.states import GraphState, OwnCompiled, OwnQuantized
 from build_engines.pipeline import LOAD
-from build_engines.rerank.candidates import resolved
+from build_engines.rerank.first_stage import resolved
 from build_engines.rerank.recipe import RerankRecipe
 from build_engines.rerank.recipe_parts import CandidatesPart, RerankTrainStagePart, RerankVerifyPart
 from build_engines.rerank.records import CandidatesRecord, RerankTrainRecord, RerankVerifyRecord
@@ -36,7 +36,8 @@ _SERVING = ("server.pipelines", "server.batching", "server.engines", "server.enc
 _LISTS = (
     f"{_RERANK}.candidates",
     "build_engines.ranker",
-    "build_engines.recipe_toml",
+    "build_engines.own_model.declared",
+    "build_engines.own_model.rows",
     "build_engines.shop_files",
     "build_engines.data",
     *_SERVING,

@@ -139,12 +139,14 @@ class CandidatesPart:
         first: which it is.
         version: resolved.
         manifest_sha256: of that version: another build is another first stage.
+        split: how its log was divided, as its recipe says; None where that cannot be read.
     """
 
     repository: Path
     first: FirstStagePart
     version: str
     manifest_sha256: str
+    split: dict[str, object] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

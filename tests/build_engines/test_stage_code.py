@@ -10,6 +10,8 @@ import pytest
 
 from build_engines import pipeline
 from build_engines.encoder import line as encoder_line
+from build_engines.own_model import line as own_line
+from build_engines.rerank import line as rerank_line
 from build_engines.text import line
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,15 @@ ENTRY = {
     "intents": "build_engines.intents.train",
     "encoder-package": "build_engines.encoder.package",
     "encoder-verify": "build_engines.encoder.verify",
+    "own-load": "build_engines.own_model.load",
+    "own-quantize": "build_engines.own_model.quantize_stage",
+    "own-compile": "build_engines.own_model.compile",
+    "own-verify": "build_engines.own_model.verify",
+    "rerank-candidates": "build_engines.rerank.candidates",
+    "rerank-train": "build_engines.rerank.train",
+    "rerank-quantize": "build_engines.own_model.quantize_stage",
+    "rerank-compile": "build_engines.own_model.compile",
+    "rerank-verify": "build_engines.rerank.verify",
 }
 # The frame that stages hang in: what they say, and what shape records have. The values that a recipe part holds are in
 # the key themselves.
@@ -42,6 +53,8 @@ FRAME = {
     *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
     *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
     *(f"build_engines.encoder.{name}" for name in ("records", "recipe_parts", "states")),
+    *(f"build_engines.own_model.{name}" for name in ("records", "recipe_parts", "states", "metric_names")),
+    *(f"build_engines.rerank.{name}" for name in ("records", "recipe_parts", "states", "shape")),
     "build_engines.models.causal.options",
     "build_engines.compression.calibrator_names",
     "build_engines.compression.mixed_parts",
@@ -116,6 +129,16 @@ ONLY_IMPORTED: dict[str, set[str]] = {
     "intents": TRAINING | {"server.copy_domain"},
     "encoder-package": TRAINING | ANSWERS | LEARNING | TEACHING | {"build_engines.intents.records"},
     "encoder-verify": TRAINING | ANSWERS | LEARNING | OTHER_ENGINES,
+    # Recipe parts and records are typed by the recommender's.
+    "own-load": RAW | SPLIT | TRAINING,
+    "own-quantize": RAW | SPLIT | TRAINING,
+    "own-compile": RAW | SPLIT | TRAINING | {"server.encoding.packed_tables", "server.encoding.tables"},
+    "own-verify": RAW | SPLIT | TRAINING,
+    "rerank-candidates": TRAINING,
+    "rerank-train": TRAINING,
+    "rerank-quantize": RAW | SPLIT | TRAINING,
+    "rerank-compile": RAW | SPLIT | TRAINING | {"server.encoding.packed_tables", "server.encoding.tables"},
+    "rerank-verify": TRAINING,
 }
 STAGES: list[Any] = [
     pipeline.LOAD,
@@ -132,6 +155,15 @@ STAGES: list[Any] = [
     encoder_line.INTENTS,
     encoder_line.PACKAGE,
     encoder_line.VERIFY,
+    own_line.LOAD,
+    own_line.QUANTIZE,
+    own_line.COMPILE,
+    own_line.VERIFY,
+    rerank_line.CANDIDATES,
+    rerank_line.TRAIN,
+    rerank_line.QUANTIZE,
+    rerank_line.COMPILE,
+    rerank_line.VERIFY,
 ]
 
 
