@@ -21,7 +21,7 @@ from build_engines.compression.codebooks import (
     save_codes,
 )
 from build_engines.compression.step_records import StepRecord
-from build_engines.compression.tune_codes import prefixes, tune_codes
+from build_engines.compression.tune_codes import tune_codes, whole_histories
 from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
@@ -113,7 +113,7 @@ def _table_note(part: QuantizePart) -> str:
 def _save_codes(ingredients: Ingredients, part: QuantizePart, learnt_from: Sequences, work: Work) -> str:
     pq, rows_ND = part.pq, ingredients.weights[tables.ITEM_EMB]
     asked_BD = queries(
-        ingredients, prefixes(learnt_from.item_rows_E, learnt_from.offsets_U1, pq.queries, part.seed)
+        ingredients, whole_histories(learnt_from.item_rows_E, learnt_from.offsets_U1, pq.queries, part.seed)
     )
     work.progress.say(f"  {pq.subspaces} product codes for each of {len(rows_ND)} rows")
     try:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
+from build_engines.compression.step_records import StepRecord
 from build_engines.recipe import Recipe
 from build_engines.release import build_digest, place, provenance_of
 from build_engines.report import make_report, report_json
@@ -17,7 +19,7 @@ from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
 from build_engines.version_files import draft_manifest, link_folder, with_files
-from server.artifacts.manifest import MANIFEST_FILE, Provenance
+from server.artifacts.manifest import MANIFEST_FILE, CompressionStep, Provenance
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
@@ -107,6 +109,10 @@ def _figures(verified: Verified) -> dict[str, float]:
     return figures
 
 
+def _mixed(record: StepRecord | None) -> tuple[CompressionStep, ...]:
+    return () if record is None else (step_provenance(record),)
+
+
 def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     compiled = verified.compiled
     quantized = compiled.exported.quantized
@@ -122,5 +128,5 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
         data=trained.loaded.record.sources,
         hardware=verified.record.hardware,
         seeds=seeds,
-        chain=tuple(one.provenance() for one in trained.chain),
+        chain=(*(one.provenance() for one in trained.chain), *_mixed(quantized.record.mixed)),
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from build_engines.compression.records import CompressRecord
 from build_engines.compression.report import steps_taken
+from build_engines.compression.step_records import StepRecord
 from build_engines.proof.records import Footprint, GroupRow, SliceRow
 from build_engines.records import CurvePoint, ModelFigures, SpeedRow
 from build_engines.report_frame import StepTaken
@@ -25,6 +26,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         precision: of what serves.
         steps: what was done.
         chain: steps of compression before quantization.
+        mixed: how each product's precision was chosen; None: all have the same.
         users: in the log.
         items: in the catalogue.
         events: in the log.
@@ -70,6 +72,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None
     provenance: Provenance
     chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_report(
@@ -102,6 +105,7 @@ def make_report(
             *taken[2:],
         ),
         chain=trained.chain,
+        mixed=quantized.record.mixed,
         users=loaded.record.users,
         items=loaded.record.items,
         events=loaded.record.events,

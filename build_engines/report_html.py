@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from build_engines.compression.report import chain_section
+from build_engines.compression.report import chain_section, mixed_section
 from build_engines.records import ModelFigures
 from build_engines.report import Report
 from build_engines.report_frame import (
@@ -46,6 +46,7 @@ def report_html(report: Report) -> str:
         section("Speed and size", _speed(report)),
         section("What was done", steps_table(report.steps)),
         section("What was made smaller", chain_section(report.chain)),
+        section("Precision of each product", mixed_section(report.mixed)),
         section("Training", _training(report)),
         section("Where it came from", _provenance(report)),
     )

@@ -51,3 +51,8 @@ class CompressRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             before={**dict(self.record.before), "parameters": self.parameters_before},
             after={**dict(self.record.after), "parameters": self.parameters_after},
         )
+
+
+def step_provenance(record: StepRecord) -> CompressionStep:
+    """A record that is no stage of its own (the choice of precisions), for the manifest."""
+    return CompressionStep(step=record.step, said=record.said, figures=dict(record.figures))

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from build_engines.compression.records import CompressRecord
+from build_engines.compression.step_records import StepRecord
 from build_engines.report_frame import StepTaken, row, table
 from build_engines.report_svg import Line, line_chart
 from build_engines.states import Output
@@ -80,3 +81,26 @@ def _curves(one: CompressRecord) -> str:
     ]
     shown = "".join(charts)
     return f"<h3>{html.escape(f'{one.number + 1}. {one.record.step}')}</h3>{shown}" if shown else ""
+
+
+def mixed_section(record: StepRecord | None) -> str:
+    """How each product's precision was chosen; nothing where all have the same."""
+    if record is None:
+        return ""
+    shown = CompressRecord(
+        record=record,
+        number=0,
+        options={},
+        loss_before=0.0,
+        loss_after=0.0,
+        parameters_before=0,
+        parameters_after=0,
+        packed_before=0,
+        packed_after=0,
+    )
+    figures = [row(name, f"{value:.4g}") for name, value in record.figures.items()]
+    return (
+        f'<p class="lead">{html.escape(record.said)}.</p>'
+        + table(("figure", ""), figures, numbers=1)
+        + _curves(shown)
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
 from build_engines.encoder.recipe import EncoderRecipe
 from build_engines.encoder.report import encoder_report_html, make_encoder_report
 from build_engines.encoder.states import CANDIDATE, EncoderPublished, EncoderVerified
@@ -148,6 +149,9 @@ def _provenance(verified: EncoderVerified, recipe: EncoderRecipe, build: str) ->
         (*headed.loaded.line, headed, packaged, verified),
         data=headed.loaded.record.sources,
         hardware=verified.record.hardware,
-        chain=tuple(one.provenance() for one in headed.loaded.chain),
+        chain=(
+            *(one.provenance() for one in headed.loaded.chain),
+            *([step_provenance(packaged.record.mixed)] if packaged.record.mixed is not None else []),
+        ),
         seeds=seeds,
     )

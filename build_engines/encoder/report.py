@@ -10,7 +10,8 @@ import html
 import msgspec
 
 from build_engines.compression.records import CompressRecord
-from build_engines.compression.report import chain_section, steps_taken
+from build_engines.compression.report import chain_section, mixed_section, steps_taken
+from build_engines.compression.step_records import StepRecord
 from build_engines.encoder.recipe import EncoderRecipe
 from build_engines.encoder.states import EncoderVerified
 from build_engines.intents.records import IntentsRecord
@@ -82,6 +83,7 @@ class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None
     provenance: Provenance
     chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_encoder_report(
@@ -113,6 +115,7 @@ def make_encoder_report(
             *taken[1:],
         ),
         chain=headed.loaded.chain,
+        mixed=packaged.record.mixed,
         evidence=record.evidence,
         cosine=record.cosine,
         recall=record.recall,
@@ -151,6 +154,7 @@ def encoder_report_html(report: EncoderReport) -> str:
         section("Speed and size", _speed(report)),
         section("What was done", steps_table(report.steps)),
         section("What was made smaller", chain_section(report.chain)),
+        section("Precision of each product", mixed_section(report.mixed)),
         section("Where it came from", provenance_table(report.provenance, _calibration(report))),
     )  # fmt: skip
     return page(f"{report.model} ({report.precision})", body)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
 from build_engines.hardware import packages
 from build_engines.proof.examples import EXAMPLES_FILE
 from build_engines.release import build_digest, place, provenance_of
@@ -158,5 +159,8 @@ def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Prove
         data=tuned.loaded.record.sources,
         hardware=verified.record.hardware,
         seeds=seeds,
-        chain=tuple(one.provenance() for one in tuned.chain),
+        chain=(
+            *(one.provenance() for one in tuned.chain),
+            *([step_provenance(packaged.record.mixed)] if packaged.record.mixed is not None else []),
+        ),
     )

@@ -10,7 +10,8 @@ import html
 import msgspec
 
 from build_engines.compression.records import CompressRecord
-from build_engines.compression.report import chain_section, steps_taken
+from build_engines.compression.report import chain_section, mixed_section, steps_taken
+from build_engines.compression.step_records import StepRecord
 from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from build_engines.report_frame import (
@@ -88,6 +89,7 @@ class TextReport(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None
     provenance: Provenance
     chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_text_report(verified: TextVerified, recipe: TextRecipe, provenance: Provenance) -> TextReport:
@@ -114,6 +116,7 @@ def make_text_report(verified: TextVerified, recipe: TextRecipe, provenance: Pro
             *taken[2:],
         ),
         chain=tuned.chain,
+        mixed=packaged.record.mixed,
         pairs=loaded.pairs,
         evidence=record.evidence,
         perplexity=record.perplexity,
@@ -154,6 +157,7 @@ def text_report_html(report: TextReport) -> str:
         section("Fine-tuning", _training(report)),
         section("What was done", steps_table(report.steps)),
         section("What was made smaller", chain_section(report.chain)),
+        section("Precision of each product", mixed_section(report.mixed)),
         section("Where it came from", provenance_table(report.provenance, _calibration(report))),
     )  # fmt: skip
     return page(f"{report.model} ({report.precision})", body)

@@ -19,7 +19,7 @@ from build_engines.compression.codebooks import (
     read_codes,
     save_codes,
 )
-from build_engines.compression.tune_codes import prefixes, tune_codes
+from build_engines.compression.tune_codes import tune_codes, whole_histories
 from build_engines.export import export_graph, stored_tables
 from build_engines.models.mix import MixConfig
 from build_engines.models.sasrec_graph import Int8Scales, group_width
@@ -279,14 +279,13 @@ def test_tuned_codebooks_rank_more_like_the_table() -> None:
     np.testing.assert_allclose(np.linalg.norm(tuned.rows(), axis=1), codes.length, rtol=1e-4)
 
 
-def test_beginnings_of_histories_are_beginnings() -> None:
-    """Every prefix is where a history starts and stops inside it, and users without one are never asked."""
+def test_whole_histories_of_some_users_are_asked() -> None:
+    """Each is one user's from first to last, nobody's twice, and users without one are never asked."""
     rows = np.arange(1, 11, dtype=np.int32)
     offsets = np.array([0, 4, 4, 10])
 
-    found = prefixes(rows, offsets, 50, seed=0)
-
-    assert len(found) == 50
-    for one in found:
-        assert one[0] in (1, 5) and len(one) <= (4 if one[0] == 1 else 6)
-        np.testing.assert_array_equal(one, np.arange(one[0], one[0] + len(one)))
+    assert [one.tolist() for one in whole_histories(rows, offsets, 50, seed=0)] == [
+        [1, 2, 3, 4],
+        list(range(5, 11)),
+    ]
+    assert len(whole_histories(rows, offsets, 1, seed=0)) == 1
