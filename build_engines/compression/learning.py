@@ -317,7 +317,7 @@ def optimizers_of(lesson: Lesson) -> list[torch.optim.Optimizer]:
     def zeros_again(*_: object) -> None:
         with torch.no_grad():
             for weight, mask in masks:
-                weight.mul_(mask)
+                weight.mul_(mask).add_(0.0)  # a negative weight times 0 is -0.0, which is stored otherwise
 
     if masks:
         optimizer.register_step_post_hook(zeros_again)
@@ -326,12 +326,16 @@ def optimizers_of(lesson: Lesson) -> list[torch.optim.Optimizer]:
 
 @torch.no_grad()
 def pruned_masks(network: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
-    """Matrices of linears with zeros that are meant, and 1 where they have none."""
+    """Matrices of linears and tables with zeros that are meant, and 1 where they have none."""
     found = []
     for module in network.modules():
         rounding = getattr(module, "parametrizations", None)  # of ``qat``: what is trained lies behind it
         weight = getattr(module, "weight", None) if rounding is None else rounding["weight"].original
-        if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter) and weight.requires_grad:
+        if (
+            isinstance(module, nn.Linear | nn.Embedding)
+            and isinstance(weight, nn.Parameter)
+            and weight.requires_grad
+        ):
             mask = (weight != 0).to(weight.dtype)
             share = 1 - mask.sum() / mask.numel()
             if float(share.full_tensor() if hasattr(share, "full_tensor") else share) >= PRUNED_SHARE:

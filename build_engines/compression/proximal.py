@@ -83,4 +83,4 @@ def _shrunk(weight: Tensor, state: Mapping[str, Any], group: Mapping[str, Any], 
     correction = 1.0 - group["betas"][1] ** float(state["step"])
     scale = (state["exp_avg_sq"] / correction).sqrt() + group["eps"]
     shrunk: Tensor = weight.sign() * (weight.abs() - group["lr"] * strength / scale).clamp_min(0.0)
-    return shrunk
+    return shrunk + 0.0  # no -0.0, which is stored otherwise

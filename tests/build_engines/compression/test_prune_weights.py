@@ -30,6 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sparsegpt": {},
     "movement": {"recovery": RECOVERY},
     "l1": {"recovery": RECOVERY, "l1": 1e-3},
+    "cubic": {"method": "magnitude", "rounds": 2, "recovery": RECOVERY},
 }
 
 
@@ -49,9 +50,12 @@ def share_of_zeros(model: TinyModel) -> float:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_sparsity_asked_for_is_reached(tmp_path: Path, method: str) -> None:
     """By every method, and the record says so; biases, norms and the table keep all they have."""
-    pruned, record = stepped("prune_weights", tmp_path, method=method, sparsity=0.6, **METHODS[method])
+    pruned, record = stepped(
+        "prune_weights", tmp_path, **{"method": method, "sparsity": 0.6} | METHODS[method]
+    )
 
     assert share_of_zeros(pruned) == pytest.approx(0.6, abs=0.02)
+    assert not any(bool(one[one == 0].signbit().any()) for one in matrices(pruned).values())  # no -0.0
     assert record.figures["sparsity"] == share_of_zeros(pruned)
     assert record.figures["bytes packed after"] < 0.85 * record.figures["bytes packed before"]
     assert int((pruned.module.table.weight == 0).sum()) == 0
@@ -62,9 +66,9 @@ def test_the_sparsity_asked_for_is_reached(tmp_path: Path, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_two_of_four_holds_in_every_matrix(tmp_path: Path, method: str) -> None:
     """After pruning and after the fine-tuning behind it."""
-    options = {"recovery": RECOVERY} | METHODS[method]
+    options = {"method": method, "recovery": RECOVERY} | METHODS[method] | {"rounds": 1}
 
-    pruned, record = stepped("prune_weights", tmp_path, method=method, pattern="2:4", **options)
+    pruned, record = stepped("prune_weights", tmp_path, pattern="2:4", **options)
 
     assert all(is_two_of_four(one) for one in matrices(pruned).values())
     assert share_of_zeros(pruned) == pytest.approx(0.5, abs=0.01)
@@ -151,6 +155,13 @@ def test_only_the_linears_named_are_pruned(tmp_path: Path) -> None:
     zeros = {name: float((one == 0).float().mean()) for name, one in matrices(pruned).items()}
     assert all(share == (0.5 if name.endswith(".up") else 0.0) for name, share in zeros.items())
     assert float((pruned.module.table.weight == 0).float().mean()) == pytest.approx(0.5, abs=0.01)
+
+    tuned, record = stepped(
+        "prune_weights", tmp_path / "tuned", sparsity=0.9, linears=(), table=True, recovery=RECOVERY
+    )
+    assert record.figures["sparsity"] == pytest.approx(0.9, abs=0.01)
+    assert record.figures["loss after"] < record.figures["loss pruned"]
+    assert float((tuned.module.table.weight == 0).float().mean()) == pytest.approx(record.figures["sparsity"])
 
 
 def test_magnitude_of_all_matrices_takes_the_smallest_wherever_they_are(tmp_path: Path) -> None:
