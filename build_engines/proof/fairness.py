@@ -98,18 +98,18 @@ def fairness_evidence(rows: Sequence[GroupRow], part: FairnessPart) -> list[Meas
         if limit is None or not asked:
             continue
         failed = [one for one in asked if one.verdict == "fail"]
-        worst = min(failed or asked, key=lambda one: one.change - one.limit)
+        worst = min(failed or asked, key=lambda one: one.high_of_all - one.limit)
         evidence.append(
             Measurement(
                 kind="quality",
-                name=f"fairness, {_NAMES[kind]} of {worst.by} {worst.group}, upper end of its interval",
-                value=worst.interval[1] if failed else max(worst.interval[1], worst.limit),
+                name=f"fairness, {_NAMES[kind]} of {worst.by} {worst.group}, upper end of its interval among all groups",
+                value=worst.high_of_all,
                 unit="ratio",
                 limit=worst.limit,
                 sense="at_least",
                 verdict="fail" if failed else "pass",
                 sample_size=worst.n,
-                interval=worst.interval,
+                interval=(worst.interval[0], worst.high_of_all),
                 note=f"{worst.before:.4f} -> {worst.after:.4f}; the worst of {len(asked)} groups"
                 + (f", {len(failed)} of them below the limit" if failed else ""),
             )
@@ -319,5 +319,6 @@ def _row(
         verdict = "fail"
     return GroupRow(
         kind=kind, by=by, group=group, n=n, before=before, after=after, change=change, interval=interval,
+        high_of_all=corrected_high,
         limit=-1.0 if limit is None else limit, verdict=verdict,
     )  # fmt: skip

@@ -61,8 +61,9 @@ class GroupRow(_Record, frozen=True, kw_only=True):
         after: the candidate's.
         change: relative, negative is less than before.
         interval: 95 %, of ``change``.
+        high_of_all: the upper end of the interval, corrected for all groups that were looked at.
         limit: smallest change that is allowed.
-        verdict: "fail" where the whole interval, corrected for all groups, is below the limit.
+        verdict: "fail" where that end is below the limit.
     """
 
     kind: Literal["exposure", "representation", "quality", "gap"]
@@ -73,6 +74,7 @@ class GroupRow(_Record, frozen=True, kw_only=True):
     after: float
     change: float
     interval: tuple[float, float]
+    high_of_all: float
     limit: float
     verdict: Outcome
 

@@ -74,6 +74,12 @@ def noise_text(part: SearchPart, found: Searched) -> str:
             f" The reference was measured {len(times)} times: p99 {', '.join(f'{one * 1e3:.2f}' for one in times)} ms, "
             f"{spread:.0%} apart: smaller differences of p99 mean nothing here."
         )
+    cheap = {one.loss for one in found.rungs[0] if one.measured}
+    if len(found.rungs) > 1 and len(found.rungs[0]) > 1 and len(cheap) == 1:
+        text += (
+            " All candidates lost the same in the first look: it told nothing of quality (trained too little, a network is not "
+            "served at all). Make it less cheap."
+        )
     text += " Losses stand with their 95 % intervals over the gate's examples; another seed of training was not tried."
     return text
 
