@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -231,73 +232,14 @@ def _add_run(
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.pipeline import build
-    from build_engines.recipe import load_recipe
+    from build_engines.lines import first_stage, run_line
     from build_engines.recipe_kind import recipe_kind
-    from build_engines.stage_names import STAGES
-    from build_engines.steps import Redo
 
     kind = recipe_kind(arguments.recipe)
-    others = {"text": _run_text, "encoder": _run_encoder, "own": _run_own, "rerank": _run_rerank}
-    if kind != "recommender":
-        return others[kind](arguments, progress)
-    recipe = load_recipe(arguments.recipe, arguments.set)
-    redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
-    build(recipe, *_places(arguments, progress, recipe.publish), redo)
+    first = first_stage(kind, arguments.first, force=arguments.force)
+    places = functools.partial(_places, arguments, progress)
+    run_line(kind, arguments.recipe, arguments.set, places, first)
     return 0
-
-
-def _run_text(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.stage_names import TEXT_STAGES
-    from build_engines.text.line import build
-    from build_engines.text.recipe import load_text_recipe
-
-    recipe = load_text_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, TEXT_STAGES, "a text model")
-    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
-    return 0
-
-
-def _run_encoder(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.encoder.line import build
-    from build_engines.encoder.recipe import load_encoder_recipe
-    from build_engines.stage_names import ENCODER_STAGES
-
-    recipe = load_encoder_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, ENCODER_STAGES, "an encoder")
-    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
-    return 0
-
-
-def _run_own(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.own_model.line import build
-    from build_engines.own_model.recipe import load_own_recipe
-    from build_engines.stage_names import OWN_STAGES
-
-    recipe = load_own_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, OWN_STAGES, "a model of your own")
-    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
-    return 0
-
-
-def _run_rerank(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.rerank.line import build
-    from build_engines.rerank.recipe import load_rerank_recipe
-    from build_engines.stage_names import RERANK_STAGES
-
-    recipe = load_rerank_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, RERANK_STAGES, "a re-ranker")
-    build(recipe, *_places(arguments, progress, recipe.publish), first=first)
-    return 0
-
-
-def _first_stage(arguments: argparse.Namespace, stages: Sequence[str], what: str) -> str | None:
-    from build_engines.errors import RecipeError
-
-    first: str | None = stages[0] if arguments.force else arguments.first
-    if first is not None and first not in stages:
-        raise RecipeError(f"--from {first}: no stage of {what}; stages are {', '.join(stages)}")
-    return first
 
 
 def _places(
@@ -326,36 +268,14 @@ def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _status(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines import pipeline
-    from build_engines.encoder import line as encoder_line
-    from build_engines.encoder.recipe import load_encoder_recipe
-    from build_engines.recipe import load_recipe
+    from build_engines.lines import line_status
     from build_engines.recipe_kind import recipe_kind
-    from build_engines.text import line as text_line
-    from build_engines.text.recipe import load_text_recipe
     from build_engines.workspace import Workspace
 
     workspace = Workspace(root=arguments.workspace, progress=progress)
     kind = recipe_kind(arguments.recipe)
-    if kind == "text":
-        rows = text_line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
-    elif kind == "encoder":
-        rows = encoder_line.status(load_encoder_recipe(arguments.recipe, arguments.set), workspace)
-    elif kind == "own":
-        from build_engines.own_model import line as own_line
-        from build_engines.own_model.recipe import load_own_recipe
-
-        rows = own_line.status(load_own_recipe(arguments.recipe, arguments.set), workspace)
-    elif kind == "rerank":
-        from build_engines.rerank import line as rerank_line
-        from build_engines.rerank.recipe import load_rerank_recipe
-
-        recipe = load_rerank_recipe(arguments.recipe, arguments.set)
-        rows = rerank_line.status(recipe, workspace, arguments.repository)
-    else:
-        rows = pipeline.status(load_recipe(arguments.recipe, arguments.set), workspace)
-    for stage, state in rows:
-        print(f"{stage:<15} {state}")
+    for stage, state in line_status(kind, arguments.recipe, arguments.set, workspace, arguments.repository):
+        print(f"{stage:<17} {state}")
     return 0
 
 
@@ -375,29 +295,12 @@ def _rollback(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.publish import replay
+    from build_engines.lines import replay_version
     from server.artifacts.repository import current_version, open_version
 
     version = arguments.version or current_version(arguments.repository, arguments.model)
     opened = open_version(arguments.repository / arguments.model / version)
-    if opened.manifest.task == "text_generation":
-        from build_engines.text.publish import replay_text
-
-        replay_text(opened)
-    elif opened.manifest.task == "sentence_encoding":
-        from build_engines.encoder.publish import replay_encoder
-
-        replay_encoder(opened)
-    elif opened.manifest.task == "tensor_inference":
-        from build_engines.own_model.publish import replay_tensors
-
-        replay_tensors(opened)
-    elif opened.manifest.task == "reranking":
-        from build_engines.rerank.publish import replay_reranker
-
-        replay_reranker(opened)
-    else:
-        replay(opened)
+    replay_version(opened)
     files = opened.manifest.files
     size_mb = sum(entry.size_bytes for entry in files) / 1e6
     print(
