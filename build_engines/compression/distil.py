@@ -321,6 +321,7 @@ STEP: Step[DistilOptions] = Step(
                 "activations",
                 "distil_losses",
                 "learning",
+                "named_files",
                 "teacher",
                 "teacher_answers",
                 "teacher_cache",

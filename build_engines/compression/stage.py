@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from build_engines.compression.named_files import named_files
 from build_engines.compression.parts import CompressEntry
 from build_engines.compression.records import CompressRecord
 from build_engines.compression.registry import STEPS, find
@@ -22,6 +23,7 @@ _CHAIN = (
         for name in (
             "chain",
             "model",
+            "named_files",
             "packed_size",
             "parts",
             "registry",
@@ -61,6 +63,7 @@ def compress_stage(
         state=state,
         code=tuple(sorted({*_CHAIN, *code, STEPS[entry.step], *find(entry.step).code})),
         packages=_PACKAGES,
+        inputs=lambda part: named_files(entry.options),
     )
 
 

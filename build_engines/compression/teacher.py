@@ -78,11 +78,12 @@ def open_teacher(path: Path | None, student: Compressible, parent: Compressible,
     from build_engines.compression.weights_digest import weights_digest
 
     if path is None:
-        if parent is student or parent.module is student.module:
+        identity = weights_digest(parent.module)
+        if identity == weights_digest(student.module):
             raise BuildError(
                 "distil: the teacher is the student itself; name another as teacher, or narrow the model in an earlier step"
             )
-        return LiveTeacher(parent, weights_digest(parent.module))
+        return LiveTeacher(parent, identity)
     if path.is_dir():
         if not isinstance(student, Reopens):
             raise BuildError(

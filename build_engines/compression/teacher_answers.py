@@ -9,7 +9,6 @@ Source:
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from build_engines.compression.learning import TaskLearner
 from build_engines.compression.model import Compressible
+from build_engines.compression.named_files import content_digest
 from build_engines.compression.step import StepWork
 from build_engines.compression.teacher_cache import AnswerCache
 from build_engines.errors import BuildError
@@ -146,12 +146,4 @@ def _teacher(
             work.parent.save(folder)
     elif not folder.is_dir():
         raise BuildError(f"distil: teacher {folder} is not there; name a checkpoint folder that can write")
-    return _folder_digest(folder), answering.writer(folder)
-
-
-def _folder_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(one for one in folder.iterdir() if one.is_file()):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return content_digest(folder), answering.writer(folder)
