@@ -80,11 +80,16 @@ class _Search:
             self._by_histogram(matrix, largest_K.numpy(), size_K, x_MK)
         elif self._int8 or self._options.awq:
             self._choose(matrix, largest_K.numpy(), size_K, _judged(x_MK))
-        if not self._int8 and self._options.rounding == "gptq":
+        if self._options.rounding == "gptq" and self._is_int4(matrix):
             scales_K = self.inputs.get(matrix.name)
             divided = x_MK if scales_K is None else x_MK / torch.from_numpy(scales_K)
             source = Source(self._checkpoint, matrix, scales_K)
             self.rounded_codes[matrix.name] = round_matrix(source, divided, self._block)
+
+    def _is_int4(self, matrix: Matrix) -> bool:
+        # Beside INT8 matrices (mixed precision) the INT4 ones go by the same scales.
+        own = GRAPHS[self._options.variant][0]
+        return not self._int8 or self._options.precisions.get(matrix.name, own) == "int4"
 
     def _by_histogram(self, matrix: Matrix, largest_K: Floats, size_K: Floats, x_MK: torch.Tensor) -> None:
         alpha = self._options.smooth or 0.0
