@@ -261,6 +261,29 @@ def test_what_is_no_model_is_a_sentence(shop: Path, capsys: pytest.CaptureFixtur
     assert "cannot be read" in refused(shop, recipe(shop), capsys)
 
 
+def test_a_plan_is_built_from_the_very_numbers_that_serve(shop: Path, published: Path) -> None:
+    """TensorRT takes INT8 tables in another form; what its builder reads gives what ONNX Runtime serves."""
+    pytest.importorskip("tensorrt_rtx")
+    file = recipe(shop, more='[compile]\ntargets = ["onnxruntime", "tensorrt_rtx:sm86"]\n')
+    opened = built(shop, file)
+    given = rows(60, 9)
+    session = ort.InferenceSession(str(opened.folder / "source.onnx"))
+
+    found = session.run(None, given)[0]
+
+    plan = opened.manifest.target("tensorrt_rtx")
+    assert plan is not None and (plan.capability, plan.built_from, plan.proven) == (
+        "sm86",
+        "source.onnx",
+        "built",
+    )
+    assert (opened.folder / plan.file).stat().st_size > 1000
+    operators = [node.op_type for node in onnx.load(str(opened.folder / "source.onnx")).graph.node]
+    assert operators.count("DequantizeLinear") == 3 and "Cast" not in operators  # table, input and matrix
+    wanted = load_tensors(opened).engine.run(given)["score"]
+    assert found == pytest.approx(wanted, abs=2e-3 * float(np.abs(wanted).max()))
+
+
 def test_precision_is_read_from_the_graph_and_not_rounded_twice(
     shop: Path, published: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
