@@ -3,8 +3,10 @@
 A gradient of |W|_1 makes weights small and never zero. The proximal operator of it does: after each step of the optimizer,
 ``W <- sign(W) * max(|W| - threshold, 0)``. With Adam the threshold is taken in the metric of its step, ``rate * lambda /
 (sqrt(v) + epsilon)``: only so is lambda what J says, in units of the gradient, and a weight ends at zero where the loss pulls at it
-with less than lambda. The held-out value that chooses the best weights is J too, or an early point with few zeros would
-always win.
+with less than lambda. It is at most ``rate``, which is about the longest step of Adam itself: where the gradient is 0 at first
+(a student that begins as its teacher) all would be zero at once. So rates must sum up to more than the weights are large.
+
+The held-out value that chooses the best weights is J too, or an early point with few zeros would always win.
 
 Sources: Parikh and Boyd, "Proximal Algorithms", 2014, sections 4.2 (proximal gradient) and 6.5.2 (soft threshold); Yun, Lozano and
 Yang, "Adaptive Proximal Gradient Methods for Structured Neural Networks", 2021 (the metric).
@@ -82,5 +84,7 @@ def _shrunk(weight: Tensor, state: Mapping[str, Any], group: Mapping[str, Any], 
     # Adam divides by this; the threshold is divided by the same.
     correction = 1.0 - group["betas"][1] ** float(state["step"])
     scale = (state["exp_avg_sq"] / correction).sqrt() + group["eps"]
-    shrunk: Tensor = weight.sign() * (weight.abs() - group["lr"] * strength / scale).clamp_min(0.0)
+    shrunk: Tensor = weight.sign() * (
+        weight.abs() - group["lr"] * (strength / scale).clamp_max(1.0)
+    ).clamp_min(0.0)
     return shrunk + 0.0  # no -0.0, which is stored otherwise
