@@ -34,7 +34,7 @@ from build_engines.targets.onnxruntime_cpu import shift_zero_points
 from server.engines.causal import CausalCall
 from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 
-TOKENS = 64  # of each text that is read
+TOKENS = 192  # of each text are read at most; its second half is judged, where answers stand
 CAPACITY = 16
 CHOICES: Mapping[str, tuple[Precision, ...]] = {"int8": ("fp32", "int8"), "int4": ("fp32", "int8", "int4")}
 
@@ -116,7 +116,8 @@ def _log_probabilities(engine: OnnxRuntimeCausal, ids_BT: Ids) -> Floats:
         logits = torch.from_numpy(
             engine.run(CausalCall(length, 0, column, np.full(rows, place, np.int64), ones_B))
         )
-        found.append(torch.log_softmax(logits, dim=1).numpy())
+        if place >= length // 2:
+            found.append(torch.log_softmax(logits, dim=1).numpy())
     joined: Floats = np.stack(found)
     return joined
 
@@ -132,10 +133,8 @@ def _judged(texts: Sequence[Ids], count: int) -> Ids:
         raise BuildError(
             "mixed precision needs calibration texts of two tokens or more, there are none; give some"
         )
-    long = [row[:TOKENS] for row in rows if row.size >= TOKENS][:count]
-    if not long:
-        longest = max(rows, key=len)
-        long = [longest[:TOKENS]]
+    length = min(TOKENS, int(np.median([row.size for row in rows])))  # half of the texts are this long
+    long = [row[:length] for row in rows if row.size >= length][:count]
     return np.stack(long).astype(np.int64)
 
 
