@@ -101,7 +101,7 @@ def _required(distribution: importlib.metadata.Distribution, extras: Iterable[st
 
 
 def _component(distribution: importlib.metadata.Distribution) -> dict[str, Any]:
-    metadata = distribution.metadata
+    metadata: Any = distribution.metadata  # a message of email: typeshed's protocol does not know its ``get``
     described: dict[str, Any] = {
         "type": "library",
         "bom-ref": _reference(distribution),

@@ -13,13 +13,8 @@ import numpy.typing as npt
 from build_engines.data.sequences import Sequences
 from build_engines.data.splits import Cases
 from build_engines.proof.examples import Examples, with_ragged
-from build_engines.proof.fairness import (
-    FairnessPart,
-    Groups,
-    activity_groups,
-    named_groups,
-    popularity_groups,
-)
+from build_engines.proof.fairness import Groups, activity_groups, named_groups, popularity_groups
+from build_engines.proof.fairness_part import FairnessPart
 
 HISTORIES, TARGETS, COUNTS = "histories", "targets_C", "train_counts_N1"
 
