@@ -22,6 +22,7 @@ from server.http_api.openapi import Describe, ModelEntry, ModelList, document, m
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
+from server.pipelines.rerank_loading import RERANK_TASK
 from server.request_ids import chosen_request_id
 from server.service import Service
 from server.settings import Settings
@@ -100,7 +101,7 @@ def build(
             paths.append(path)
     paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
 
-    by_task = {TEXT_TASK: text_limits, **(task_limits or {})}
+    by_task = {TEXT_TASK: text_limits, RERANK_TASK: {}, **(task_limits or {})}
 
     def listed(info: ModelInfo) -> ModelEntry:
         return model_out(info, by_task.get(info.task, limits))

@@ -89,6 +89,9 @@ async def test_both_wires_give_the_re_rankers_best_of_the_first_stages_best(
             trailing = dict(await call.trailing_metadata() or ())
             message.rerank = False
             own_order = await stub.Recommend(message, timeout=5)
+        models = await asyncio.to_thread(
+            lambda: json.load(urllib.request.urlopen(f"http://127.0.0.1:{app.http_port}/v1/models"))
+        )
         outcomes = dict(app.model.outcomes)  # type: ignore[attr-defined]
         listed = [model.name for model in app.service.models()]
 
@@ -105,6 +108,7 @@ async def test_both_wires_give_the_re_rankers_best_of_the_first_stages_best(
     ] and own_order.ranked_by == "recommender"
     assert outcomes["reranked"] == 2 and outcomes["off"] == 2
     assert listed == ["tiny", MODEL]
+    assert models["data"][1]["limits"] == {"max_batch": 80, "max_candidates": CANDIDATES, "max_history": 5}
 
 
 async def test_without_a_re_ranker_an_answer_says_nothing_of_one(repository: Path) -> None:
