@@ -156,7 +156,11 @@ def _compressed(trained: Trained, output: Output, record: CompressRecord) -> Tra
     after = record.record.after
     network = replace(
         trained.record.network,
-        **{name: after[name] for name in ("dim", "blocks", "heads", "head_dim", "inner")},
+        dim=after["dim"],
+        blocks=after["blocks"],
+        heads=after["heads"],
+        head_dim=after["head_dim"],
+        inner=after["inner"],
     )
     return replace(
         trained,

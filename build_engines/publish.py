@@ -13,7 +13,7 @@ import msgspec
 from build_engines.compression.records import step_provenance
 from build_engines.compression.step_records import StepRecord
 from build_engines.recipe import Recipe
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.release import Made, build_digest, place, provenance_of
 from build_engines.report import make_report, report_json
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
@@ -117,7 +117,14 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     compiled = verified.compiled
     quantized = compiled.exported.quantized
     trained = quantized.trained
-    states = (trained.loaded, *trained.line, quantized, compiled.exported, compiled, verified)
+    states: tuple[Made, ...] = (
+        trained.loaded,
+        *trained.line,
+        quantized,
+        compiled.exported,
+        compiled,
+        verified,
+    )
     seeds = {**trained.record.seeds, "gate": recipe.gate.seed, "calibration": recipe.quantize.seed}
     if recipe.data.sample_shop is not None:
         seeds["sample_shop"] = recipe.data.sample_shop.seed

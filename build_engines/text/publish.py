@@ -14,7 +14,7 @@ import msgspec
 from build_engines.compression.records import step_provenance
 from build_engines.hardware import packages
 from build_engines.proof.examples import EXAMPLES_FILE
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.release import Made, build_digest, place, provenance_of
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.recipe import TextRecipe
@@ -148,7 +148,7 @@ def _figures(verified: TextVerified) -> dict[str, float]:
 def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Provenance:
     packaged = verified.packaged
     tuned = packaged.tuned
-    states = (tuned.loaded, *tuned.line, packaged, verified)
+    states: tuple[Made, ...] = (tuned.loaded, *tuned.line, packaged, verified)
     seeds = {**tuned.record.seeds, "split": recipe.split.seed, "gate": recipe.gate.seed}
     if recipe.data.sample_copy is not None:
         seeds["sample_copy"] = recipe.data.sample_copy.seed

@@ -208,14 +208,14 @@ class CompressionStep(_Record, frozen=True, kw_only=True):
     Attributes:
         step: its name.
         said: what it did, in a sentence.
-        options: what the recipe asked of it, as JSON.
+        options: what the recipe asked of it, as a JSON object.
         figures: what it measured.
         before, after: sizes of the network.
     """
 
     step: str
     said: str
-    options: str
+    options: str = "{}"
     figures: dict[str, float] = {}
     before: dict[str, int] = {}
     after: dict[str, int] = {}

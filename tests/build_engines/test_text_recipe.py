@@ -335,3 +335,22 @@ def test_the_recipe_that_comes_with_the_project_is_read_and_is_a_demonstration()
     assert recipe.checkpoint.folder.resolve() == ROOT / "build_engines" / "demo_models" / "demo-copy"
     assert recipe.finetune is None
     assert recipe.data.sample_copy is not None and recipe.data.sample_copy.every == 40
+
+
+@pytest.mark.timeout(300)
+def test_a_chain_of_steps_is_packaged_and_judged_against_the_whole_model(person: Person) -> None:
+    """Half of the inner width, learnt again: smaller numbers in config.json, evidence against the model before the chain."""
+    chain = 'compress=[{step="prune_inner", keep=0.5}, {step="finetune", epochs=1}]'
+    code, _, said = person.types(
+        "run", "--set", chain, "--set", "gate.max_perplexity_rise=10", "--set", "gate.max_slice_rise=10"
+    )
+
+    assert code == 0, said
+    opened = open_current(person.repository, "tiny-copy")
+    steps = opened.manifest.provenance.chain
+    assert [one.step for one in steps] == ["prune_inner", "finetune"]
+    config = json.loads(opened.path("config.json").read_text())
+    assert config["intermediate_size"] == steps[0].after["inner"] < steps[0].before["inner"]
+    assert opened.manifest.figures["parameters"] == steps[-1].after["parameters"]
+    assert next(item for item in opened.manifest.evidence if item.kind == "size").value < 0.9
+    assert person.types("verify", "tiny-copy")[0] == 0

@@ -323,12 +323,12 @@ class Encoder:
             np.save(place / WORD_ROWS_FILE, self.network.rows_V.astype(np.int32))
         _describe_width(folder, arch.dim)
         head = self._head()
-        taught = (
-            {}
-            if head is None
-            else {"weight": head[0].detach().cpu().numpy(), "bias": head[1].detach().cpu().numpy()}
-        )
-        np.savez(folder / TEACHING_FILE, vectors=self.data.wanted_NE().numpy(), **taught)
+        vectors = self.data.wanted_NE().numpy()
+        if head is None:
+            np.savez(folder / TEACHING_FILE, vectors=vectors)
+        else:
+            weight, bias = (one.detach().cpu().numpy() for one in head)
+            np.savez(folder / TEACHING_FILE, vectors=vectors, weight=weight, bias=bias)
 
     @property
     def _device(self) -> torch.device:
