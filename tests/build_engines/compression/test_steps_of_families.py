@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from build_engines.compression import registry
@@ -17,11 +18,12 @@ from build_engines.compression.semi_structured import is_two_of_four
 from build_engines.compression.sharing import share_again
 from build_engines.compression.step import StepRecord, StepWork
 from build_engines.errors import BuildError
+from build_engines.models.causal import package as causal_package
 from build_engines.models.causal.options import TextOptions
-from build_engines.models.causal.package import package_text
+from build_engines.models.encoder import package as encoder_package
 from build_engines.models.encoder.options import EncoderOptions
-from build_engines.models.encoder.package import package_encoder
 from build_engines.progress import Silent
+from build_engines.targets import tensorrt_plan
 from tests.build_engines.causal_models import CONTEXT
 from tests.build_engines.compression import test_decoder_family as decoders
 from tests.build_engines.compression import test_encoder_family as encoders
@@ -137,12 +139,50 @@ def test_a_package_of_shared_blocks_is_smaller(model: Any, tmp_path: Path) -> No
         package.mkdir()
         model.save(saved)
         if model.family == "decoder":
-            package_text(
+            causal_package.package_text(
                 saved, package, options=TextOptions(variant="fp32", max_context=CONTEXT, max_chunk=64)
             )
         else:
-            package_encoder(saved, package, options=EncoderOptions(variant="fp32"))
+            encoder_package.package_encoder(saved, package, options=EncoderOptions(variant="fp32"))
         sizes.append(sum(one.stat().st_size for one in package.rglob("*") if one.is_file()))
 
     block = 4 * sum(one.numel() for one in model.module.get_submodule(model.blocks[0].block).parameters())
     assert sizes[0] - sizes[1] > 0.8 * (model.sizes.blocks - 1) * block
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_a_plan_of_a_model_that_is_two_of_four_is_built_with_the_sparse_kernels(
+    model: Any, tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real builder for RTX, from the checkpoint that the step left, also where weights are rounded to INT8 behind it."""
+    pytest.importorskip("tensorrt_rtx")
+    if model.family == "recommender":
+        pytest.skip("its plan: test_sparse_plans")
+    found: list[int] = []
+    look = tensorrt_plan.sparse_matmuls
+
+    def looked(graph: onnx.ModelProto) -> tuple[str, ...]:
+        names = look(graph)
+        found.append(len(names))
+        return names
+
+    monkeypatch.setattr(tensorrt_plan, "sparse_matmuls", looked)
+    pruned, _ = ran(model, tmp_path / "work", **STEPS["sparsegpt 2:4"])
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    pruned.save(saved)
+    common: dict[str, Any] = {"kind": "tensorrt_rtx", "capability": "sm86", "max_batch": 4}
+    if model.family == "decoder":
+        options = TextOptions(variant=variant, max_context=CONTEXT, max_chunk=64)
+        calibration = [pair.ids[None] for pair in pruned.data.calibration]
+        plan = causal_package.compile_plan(saved, options=options, calibration=calibration, **common)
+    else:
+        texts = list(pruned.data.calibration)
+        plan = encoder_package.compile_plan(
+            saved, options=EncoderOptions(variant=variant), calibration=texts, **common
+        )
+
+    assert len(plan) > 10_000
+    assert (
+        found[0] >= pruned.sizes.blocks * 4
+    )  # of each block: queries with keys and values, out, and two or three more
