@@ -29,6 +29,7 @@ _LEARNING = (
 _COMPRESS = (
     "build_engines.compression.stage_text",
     "build_engines.compression.families.decoder",
+    "build_engines.compression.families.decoder_answers",
     "build_engines.text.batches",
     "build_engines.models.causal",
     "build_engines.models.config_fields",
