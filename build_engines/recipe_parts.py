@@ -159,7 +159,7 @@ class PqPart:
     codes: int = 256
     rotate: bool = True
     rounds: int = 12
-    tune_steps: int = 300
+    tune_steps: int = 0
     queries: int = 8192
     scored: Literal["decoded", "lookup"] = "decoded"
 

@@ -25,10 +25,12 @@ from build_engines.models.mix import MixConfig
 from build_engines.models.sasrec_graph import Int8Scales, group_width
 from build_engines.quantize import code_catalogue, pack_transitions
 from build_engines.records import GraphRecord
+from server.domain import RecommendRequest, RecommendResponse
 from server.encoding import packed_tables, tables
 from server.encoding.items import pad_left, pad_right
 from server.engines.base import TensorSpec
 from server.engines.onnxruntime import OnnxRuntimeEngine
+from server.pipelines.loading import load_model
 from tests import tiny
 
 HISTORIES = [[5], [7, 7, 9], [250, 1, 2, 3, 4], [300, 299]]
@@ -289,3 +291,36 @@ def test_whole_histories_of_some_users_are_asked() -> None:
         list(range(5, 11)),
     ]
     assert len(whole_histories(rows, offsets, 1, seed=0)) == 1
+
+
+@pytest.mark.parametrize("scored", ["lookup", "decoded"])
+def test_a_version_with_packed_tables_is_published_loaded_and_answers(tmp_path: Path, scored: str) -> None:
+    """From disk through the golden replay into the runner: the same best items as an INT8 version, explained as well."""
+    parts = tiny.ingredients(10)
+    codes = product_codes(parts.weights["item_emb_ND"], subspaces=16, codes=128, rounds=4)
+
+    def pack(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return pack_transitions(code_catalogue(stored, codes, scored=scored), 8)  # type: ignore[arg-type]
+
+    small = tiny.publish_tiny(tmp_path / "pq", parts=parts, pack=pack)
+    plain = tiny.publish_tiny(tmp_path / "int8", parts=parts, int8=True)
+    requests = [
+        RecommendRequest(history=("sku-5", "sku-9", "sku-200"), k=10, explain=True),
+        RecommendRequest(history=("sku-7",), k=10, exclude=("sku-8",), filters=None),
+    ]
+
+    shared = []
+    answered = []
+    for opened in (small.opened, plain.opened):
+        runner = load_model(opened).runner
+        packed = runner.pack(requests)
+        answered.append(runner.unpack(packed, runner.run(packed), requests))
+    for one, other in zip(*answered, strict=True):
+        assert isinstance(one, RecommendResponse) and isinstance(other, RecommendResponse)
+        shared.append(len(set(one.item_ids) & set(other.item_ids)) / 10)
+    assert np.mean(shared) >= 0.6
+    assert answered[0][0].reasons and len(answered[0][0].reasons) == 10
+    sizes = [
+        sum(p.stat().st_size for p in (o.folder / "tables").iterdir()) for o in (small.opened, plain.opened)
+    ]
+    assert sizes[0] < sizes[1] * (0.9 if scored == "decoded" else 1.2)
