@@ -82,7 +82,7 @@ def export_declared(where: str, declared: DeclaredModel) -> onnx.ModelProto:
         BuildError: it cannot be traced or written, or the graph is not what was declared; names the tensor.
 
     Source:
-        PyTorch, ``torch.onnx.export(dynamo=True)``: https://docs.pytorch.org/docs/stable/onnx_export.html
+        PyTorch, documentation of ``torch.onnx.export(dynamo=True)``.
     """
     dims = {name: torch.export.Dim(name, min=1, max=MOST_ROWS) for name in declared.symbols}
     shapes = {
