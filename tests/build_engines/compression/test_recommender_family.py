@@ -240,3 +240,18 @@ def test_a_narrowed_model_learns(model: Recommender) -> None:
     assert all(parameter.grad is not None for parameter in small.module.parameters())
     assert len(small.plan(5).batches) == len(plan.batches) and small.judge() < before - 0.3
     assert model.calibration_digests() and sum(map(len, model.calibration(5))) == 5
+
+
+def test_shared_rows_serve_in_int8_as_well(model: Recommender, tmp_path: Path) -> None:
+    """Row scales are of the table's rows, and every item's score is that of its row."""
+    small = model.narrowed(cuts(model)["rows"])
+    histories = [rows.tolist() for rows in model.data.split.gate.histories][:8]
+
+    plain = serve(small, tmp_path / "fp32", histories)
+    rounded = serve(small, tmp_path / "int8", histories, int8=True)
+
+    for row in range(len(histories)):
+        scores = dict(zip(plain["ids"][row].tolist(), plain["scores"][row].tolist(), strict=True))
+        for item, score in zip(rounded["ids"][row].tolist(), rounded["scores"][row].tolist(), strict=True):
+            if score > -1e8:
+                assert abs(score - scores[item]) < 0.8
