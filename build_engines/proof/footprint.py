@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -99,7 +99,8 @@ def served_bytes(manifest: Manifest) -> int:
     """What one server holds of a version: its engine for the CPU and its tables, not plans for other machines and reports."""
     held = {target.file for target in manifest.targets if target.kind == "onnxruntime"}
     held |= {constant.file for constant in manifest.constants}
-    held |= {f"{name}.data" for name in held}  # weights beside a graph
+    for name in tuple(held):  # weights beside a graph
+        held |= {f"{name}.data", str(PurePosixPath(name).with_suffix(".weights"))}
     return sum(entry.size_bytes for entry in manifest.files if entry.path in held)
 
 
