@@ -17,6 +17,7 @@ from torch import nn
 from build_engines.compression.learning import LearningOptions
 from build_engines.compression.model import Compressible, Keep
 from build_engines.compression.schedule import (
+    TRAINING,
     check_keep,
     check_rounds,
     finite_loss,
@@ -26,13 +27,7 @@ from build_engines.compression.schedule import (
 from build_engines.compression.step import Curve, StepRecord, StepWork, sizes_of
 from build_engines.errors import BuildError
 
-CODE = (
-    "build_engines.compression.importance",
-    "build_engines.compression.learning",
-    "build_engines.compression.cutting",
-    "build_engines.compression.schedule",
-    "build_engines.tuning_loop",
-)
+CODE = ("build_engines.compression.cutting", "build_engines.compression.importance", *TRAINING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from build_engines.compression.movement import Scope, prune_by_movement
 from build_engines.compression.packed_size import packed_bytes, parameter_arrays, stored_bytes
 from build_engines.compression.proximal import prune_by_l1
 from build_engines.compression.schedule import (
+    TRAINING,
     Kind,
     check_rounds,
     finite_loss,
@@ -336,13 +337,11 @@ STEP = Step(
     run=run,
     code=(
         "build_engines.compression.importance",
-        "build_engines.compression.learning",
         "build_engines.compression.movement",
         "build_engines.compression.packed_size",
         "build_engines.compression.proximal",
-        "build_engines.compression.schedule",
         "build_engines.compression.semi_structured",
         "build_engines.compression.sparsegpt",
-        "build_engines.tuning_loop",
+        *TRAINING,
     ),
 )

@@ -32,6 +32,15 @@ from build_engines.errors import BuildError
 from build_engines.tuning_loop import TuningDiverged, TuningResult, run_loop
 
 Kind = Literal["cubic", "one_shot"]
+TRAINING = (  # what the result of a step that trains depends on
+    "build_engines.compression.activations",
+    "build_engines.compression.learning",
+    "build_engines.compression.schedule",
+    "build_engines.compression.weights_digest",
+    "build_engines.distributed",
+    "build_engines.models.bfloat16",
+    "build_engines.tuning_loop",
+)
 Action = Callable[[torch.optim.Optimizer], None]
 
 
