@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 AttributeValue = str | float | int | bool | None
+RERANK_TASK = "reranking"  # of a re-ranker's manifests
 
 
 class ServedBy(Enum):

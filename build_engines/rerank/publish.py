@@ -34,9 +34,10 @@ from server.artifacts.manifest import MANIFEST_FILE, Constant, Provenance
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
+from server.domain import RERANK_TASK
 from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE
 from server.encoding.rerank_features import TABLES, FeatureDeclaration
-from server.pipelines.rerank_loading import GOLDEN_LISTS_FILE, RERANK_TASK, load_reranker
+from server.pipelines.rerank_loading import GOLDEN_LISTS_FILE, load_reranker
 
 
 def publish(

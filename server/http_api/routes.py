@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from server.domain import ModelInfo
+from server.domain import RERANK_TASK, ModelInfo
 from server.errors import InvalidRequest, NotFound, ServeError
 from server.http_api.asgi import HotAsgi, Receive, Send
 from server.http_api.docs_page import PAGE
@@ -22,7 +22,6 @@ from server.http_api.openapi import Describe, ModelEntry, ModelList, document, m
 from server.http_api.recommend import Endpoint
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
-from server.pipelines.rerank_loading import RERANK_TASK
 from server.request_ids import chosen_request_id
 from server.service import Service
 from server.settings import Settings

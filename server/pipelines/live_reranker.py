@@ -19,12 +19,12 @@ from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import current_version, open_version
 from server.artifacts.signatures import TrustedKeys
 from server.batching.dynamic import BatchTimings, DynamicBatcher
-from server.domain import ModelInfo
+from server.domain import RERANK_TASK, ModelInfo
 from server.errors import NotReady
 from server.pipelines.named_models import ModelKind, name_of_kind
 from server.pipelines.published_models import published_models
 from server.pipelines.rerank import RerankAnswer, RerankAsk
-from server.pipelines.rerank_loading import RERANK_TASK, LoadedReranker, load_reranker
+from server.pipelines.rerank_loading import LoadedReranker, load_reranker
 from server.pipelines.version_watch import VersionWatch
 from server.telemetry_interface import BatchRecorder, EngineState, NullBatchRecorder
 

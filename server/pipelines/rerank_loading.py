@@ -19,13 +19,12 @@ from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import OpenedVersion
 from server.batching.cost import CostModel
 from server.batching.policy import BatchLimits
-from server.domain import ModelInfo
+from server.domain import RERANK_TASK, ModelInfo
 from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, load_catalogue
 from server.encoding.rerank_features import FeatureDeclaration, RerankFeatures
 from server.pipelines.rerank import LOGIT, RerankAsk, RerankRunner
 from server.pipelines.tensor_loading import load_tensors
 
-RERANK_TASK = "reranking"
 FEATURES_FILE, GOLDEN_LISTS_FILE = "features.json", "golden_lists.json"
 _REPEATS = 8
 

@@ -30,6 +30,7 @@ from server.artifacts.manifest import (
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion, describe_folder
 from server.artifacts.schema import encode_manifest
+from server.domain import RERANK_TASK
 from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, write_catalogue
 from server.encoding.rerank_features import (
     LOG_POPULARITY,
@@ -49,7 +50,6 @@ from server.pipelines.rerank import DENSE, LOGIT, SPARSE
 from server.pipelines.rerank_loading import (
     FEATURES_FILE,
     GOLDEN_LISTS_FILE,
-    RERANK_TASK,
     GoldenList,
     load_reranker,
 )
