@@ -48,6 +48,7 @@ _FILES = ("build_engines.shop_files", "build_engines.trained_files")
 _COMPRESS = (
     "build_engines.compression.stage_recommender",
     "build_engines.compression.families.recommender",
+    "build_engines.compression.families.recommender_state",
     "build_engines.models.sasrec",
     "build_engines.models.training",
     "build_engines.models.bfloat16",

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from build_engines.compression.chain import run_step
-from build_engines.compression.families.encoder import UNLABELLED, Encoder, TextData, Texts, open_encoder
+from build_engines.compression.families.encoder import Encoder, open_encoder
+from build_engines.compression.families.encoder_texts import UNLABELLED, TextData, Texts
 from build_engines.compression.records import CompressRecord
 from build_engines.compression.stage_parts import CompressEncoderPart
 from build_engines.encoder.load import CALIBRATION, GATE, LEARN, QUESTIONS, ids_path

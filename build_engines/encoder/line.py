@@ -39,6 +39,8 @@ _GRAPH = (
 _COMPRESS = (
     "build_engines.compression.stage_encoder",
     "build_engines.compression.families.encoder",
+    "build_engines.compression.families.encoder_state",
+    "build_engines.compression.families.encoder_texts",
     "build_engines.encoder.load",
     "build_engines.encoder.texts",
     "build_engines.intents",

@@ -20,7 +20,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from build_engines.compression.families.encoder_state import cut_state, describe_width, write_json
+from build_engines.compression.families.encoder_texts import (
+    HEAD_SCALE,
+    HELD_OUT,
+    JUDGED_TOKENS,
+    UNLABELLED,
+    TextData,
+    fitted_head,
+)
 from build_engines.compression.families.narrowing import (
     Cut,
     NormChange,
-    adjust,
     check_rows,
-    columns_of,
     norm_changes,
     resolved,
     taken,
@@ -43,74 +50,20 @@ from build_engines.compression.families.narrowing import (
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
 from build_engines.compression.sharing import own_state
 from build_engines.errors import BuildError
-from build_engines.intents.linear import OUTSIDE, fit_linear, soft_targets
-from build_engines.intents.linear_parts import LinearConfig
+from build_engines.intents.linear import soft_targets
 from build_engines.models.encoder.architecture import CONFIG_FILE, WORD_ROWS_FILE, narrowed_config
 from build_engines.models.encoder.batches import Ids, padded
 from build_engines.models.encoder.network import EncoderNetwork, Rows, load_network, pooled
-from build_engines.models.encoder.sentence import PROMPTS_FILE, SentenceForm, weights_folder
+from build_engines.models.encoder.sentence import weights_folder
 from build_engines.proof.leak import digests_of
 from build_engines.tuning_loop import Plan, plan_epoch
 
 TEACHING_FILE = (
     "teaching.npz"  # for the next step: what the uncompressed encoder says, and the head that teaches
 )
-HEAD_SCALE = 16.0  # vectors have length 1 and differ little: weights of a size that an optimizer likes
 BATCH_TOKENS, MOST_TEXTS = 1024, 32  # of a batch: likeness within it is learnt from, so it needs a few texts
-JUDGED_TOKENS = 4096
-HELD_OUT = 0.1  # of the texts, to judge by
 LEAST_TEXTS = 8
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.onnx", "*.h5", "*.msgpack", "*.index.json", WORD_ROWS_FILE)
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Texts:
-    """Texts as tokens, and what each is about.
-
-    Attributes:
-        ids: of each.
-        labels_N: intents, ``OUTSIDE``, or -2 where nobody said.
-    """
-
-    ids: tuple[Ids, ...]
-    labels_N: npt.NDArray[np.int64]
-
-
-UNLABELLED = -2
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class TextData:
-    """What an encoder learns from and is looked into with; shared by a teacher and its students.
-
-    Attributes:
-        checkpoint: the uncompressed encoder's folder.
-        form: how its vectors are made.
-        learn: to learn from, and (the last of them) to judge by.
-        calibration: for looking.
-        intents: how many there are; 0: none.
-        seed: of batches.
-    """
-
-    checkpoint: Path
-    form: SentenceForm
-    learn: Texts
-    calibration: tuple[Ids, ...]
-    intents: int = 0
-    seed: int = 0
-    _wanted: Tensor | None = field(default=None, init=False)
-
-    def wanted_NE(self) -> Tensor:
-        """The uncompressed encoder's vectors of the texts to learn from."""
-        if self._wanted is None:
-            network = load_network(weights_folder(self.checkpoint)).eval()
-            self._wanted = read_NE(network, self.learn.ids, self.form)
-        return self._wanted
-
-    def taught(self, vectors_NE: Tensor) -> None:
-        """Take these vectors, which were read before."""
-        if len(vectors_NE) == len(self.learn.ids):
-            self._wanted = vectors_NE
 
 
 class Encoder:
@@ -284,7 +237,7 @@ class Encoder:
             word_rows=None if row_V is None else len(rows),
         )
         smaller = EncoderNetwork(smaller_arch, row_V).to(self._device)
-        smaller.load_state_dict(_cut_state(self.network, smaller, cut, rows, self._norm_changes(cut)))
+        smaller.load_state_dict(cut_state(self.network, smaller, cut, rows, self._norm_changes(cut)))
         smaller.train(self.network.training)
         form = self.data.form
         data = self.data if form.dim <= len(cut.dims) else _with_dim(self.data, len(cut.dims))
@@ -318,10 +271,10 @@ class Encoder:
         place = folder / weights_folder(source).relative_to(source)
         save_file(state, place / "model.safetensors", metadata={"format": "pt"})
         config = json.loads((place / CONFIG_FILE).read_text(encoding="utf-8"))
-        _write_json(place / CONFIG_FILE, narrowed_config(config, arch))
+        write_json(place / CONFIG_FILE, narrowed_config(config, arch))
         if arch.word_rows is not None:
             np.save(place / WORD_ROWS_FILE, self.network.rows_V.astype(np.int32))
-        _describe_width(folder, arch.dim)
+        describe_width(folder, arch.dim)
         head = self._head()
         vectors = self.data.wanted_NE().numpy()
         if head is None:
@@ -423,91 +376,13 @@ def open_encoder(folder: Path, data: TextData) -> Encoder:
             if data.intents:
                 head = torch.from_numpy(file["weight"]), torch.from_numpy(file["bias"])
     elif data.intents:
-        head = _fitted_head(data)
+        head = fitted_head(data)
     if network.arch.dim < data.form.dim:
         data = _with_dim(data, network.arch.dim)
     return Encoder(network.eval(), data, head)
-
-
-@torch.no_grad()
-def read_NE(network: EncoderNetwork, ids: Sequence[Ids], form: SentenceForm) -> Tensor:
-    """Unit vectors of texts in their order."""
-    plan = plan_epoch([len(one) for one in ids], seed=0, epoch=0, batch_tokens=JUDGED_TOKENS)
-    found = torch.zeros(len(ids), min(form.dim, network.arch.dim))
-    for batch in plan.batches:
-        ids_BT, lengths_B = (torch.from_numpy(one) for one in padded([ids[one] for one in batch]))
-        hidden_BTD = network(ids_BT, lengths_B)
-        found[list(batch)] = pooled(
-            hidden_BTD, lengths_B, pooling=form.pooling, dim=found.shape[1], normalize=True
-        )
-    return found
-
-
-def _fitted_head(data: TextData) -> tuple[Tensor, Tensor]:
-    labelled = np.flatnonzero(data.learn.labels_N != UNLABELLED)
-    vectors_ND, labels_N = data.wanted_NE().numpy()[labelled], data.learn.labels_N[labelled]
-    held = max(1, round(HELD_OUT * len(labelled)))
-    inside = np.flatnonzero(labels_N != OUTSIDE)
-    fit = fit_linear(
-        vectors_ND,
-        labels_N,
-        vectors_ND[inside[-held:]],
-        labels_N[inside[-held:]],
-        data.intents,
-        LinearConfig(),
-    )
-    return torch.from_numpy(fit.weights_CD / HEAD_SCALE), torch.from_numpy(fit.bias_C / HEAD_SCALE)
 
 
 def _with_dim(data: TextData, dim: int) -> TextData:
     cut = replace(data, form=replace(data.form, dim=dim))
     cut.taught(data.wanted_NE())
     return cut
-
-
-def _cut_state(
-    network: EncoderNetwork,
-    smaller: EncoderNetwork,
-    cut: Cut,
-    rows: Sequence[int],
-    changes: Mapping[str, NormChange],
-) -> Mapping[str, Tensor]:
-    old, new, dims = network.layout, smaller.layout, cut.dims
-    state = {new.words: taken(network.table.weight, rows, dims)}
-    for name in (old.positions, old.types):
-        if name is not None:
-            state[name] = taken(network.get_parameter(name), None, dims)
-    for norm in (old.norm.weight, old.norm.bias):
-        state[norm] = taken(network.get_parameter(norm), dims)
-    adjust(state, new.norm.stem, changes.get(old.norm.stem))
-    for place, index in enumerate(cut.blocks):
-        heads = columns_of(cut.heads[place], cut.sizes.head_dim)
-        inner = cut.inner[place]
-        theirs, ours = old.layers[index], new.layers[place]
-        axes = ((heads, dims), (dims, heads), (inner, dims), (dims, inner))
-        for (outs, ins), before, after in zip(axes, theirs.matrices, ours.matrices, strict=True):
-            for source, target in zip(before.parts, after.parts, strict=True):
-                state[target.weight] = taken(network.get_parameter(source.weight), outs, ins)
-                state[target.bias] = taken(network.get_parameter(source.bias), outs)
-        for source, target in ((theirs.norm1, ours.norm1), (theirs.norm2, ours.norm2)):
-            state[target.weight] = taken(network.get_parameter(source.weight), dims)
-            state[target.bias] = taken(network.get_parameter(source.bias), dims)
-            adjust(state, target.stem, changes.get(source.stem))
-    return state
-
-
-def _describe_width(folder: Path, dim: int) -> None:
-    # What sentence-transformers says of the width beside the encoder's own configuration.
-    for path in folder.glob("*/config.json"):
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if "word_embedding_dimension" in config:
-            _write_json(path, {**config, "word_embedding_dimension": dim})
-    prompts = folder / PROMPTS_FILE
-    if prompts.is_file():
-        config = json.loads(prompts.read_text(encoding="utf-8"))
-        if (config.get("truncate_dim") or 0) > dim:
-            _write_json(prompts, {**config, "truncate_dim": dim})
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

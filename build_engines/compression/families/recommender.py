@@ -21,7 +21,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +33,12 @@ from torch.nn import functional
 from build_engines.compression.families.narrowing import (
     Cut,
     NormChange,
-    adjust,
     check_rows,
-    columns_of,
     norm_changes,
     resolved,
-    taken,
 )
+from build_engines.compression.families.recommender_state import LINEARS, cut_state
+from build_engines.compression.families.recommender_state import state_of_export as state_of_export
 from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Traces
 from build_engines.compression.sharing import own_state
 from build_engines.data.splits import Split
@@ -71,7 +69,6 @@ JUDGED_USERS = 4096
 TRACED_POSITIONS = 2048  # of a batch: their scores of the whole catalogue are kept with gradients
 CALIBRATION_BATCH = 64
 REFERENCE_HISTORIES = 32
-LINEARS = ("qkv", "out", "up", "down")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -271,7 +268,7 @@ class Recommender:
         if keep.rows is not None:
             table_RD, item_rows = self._without_rows(check_rows(keep.rows, self.sizes.rows))
         smaller = SasRec(config, item_rows=item_rows).to(self._device)
-        smaller.load_state_dict(_cut_state(module, cut, table_RD, self._norm_changes(cut)))
+        smaller.load_state_dict(cut_state(module, cut, table_RD, self._norm_changes(cut)))
         smaller.train(module.training)
         return Recommender(smaller, self.data)
 
@@ -386,64 +383,7 @@ def open_recommender(folder: Path, config: SasRecConfig, data: ShopData) -> Reco
     return Recommender(module.to(data.training.device), data)
 
 
-def state_of_export(weights: Mapping[str, npt.NDArray[Any]], config: SasRecConfig) -> dict[str, Tensor]:
-    """Parameters of ``SasRec`` without attributes from what ``export_weights`` gave: attributes are folded in."""
-    arrays = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-    # The exported table is unit rows over tau, and the scale undoes that and holds sqrt(dim).
-    raw_R1 = arrays["input_scale_N"][:, None] / config.dim**0.5
-    state = {
-        "items.weight": arrays["item_emb_ND"] * raw_R1,
-        "positions": arrays["position_LD"],
-        "final_norm.weight": arrays["final_norm_weight"],
-        "final_norm.bias": arrays["final_norm_bias"],
-    }
-    for index in range(config.blocks):
-        for name in ("norm1", "norm2", *LINEARS):
-            weight = arrays[f"blocks.{index}.{name}_weight"]
-            state[f"blocks.{index}.{name}.weight"] = weight.T.contiguous() if weight.ndim == 2 else weight
-            state[f"blocks.{index}.{name}.bias"] = arrays[f"blocks.{index}.{name}_bias"]
-    return state
-
-
 def _summed(
     rows_N: npt.NDArray[np.int64], counts_N: npt.NDArray[np.float64], size: int
 ) -> npt.NDArray[np.float64]:
     return np.bincount(rows_N, weights=counts_N, minlength=size).astype(np.float64)
-
-
-def _cut_state(
-    module: SasRec, cut: Cut, table_RD: Tensor, changes: Mapping[str, NormChange]
-) -> dict[str, Tensor]:
-    sizes = module.config
-    dims = cut.dims
-    scale = (sizes.dim / len(dims)) ** 0.5  # the lookup multiplies by sqrt(dim), which is smaller now
-    state = {
-        "items.weight": taken(table_RD, None, dims) * scale,
-        "positions": taken(module.positions, None, dims),
-        "final_norm.weight": taken(module.final_norm.weight, dims),
-        "final_norm.bias": taken(module.final_norm.bias, dims),
-    }
-    adjust(state, "final_norm", changes.get("final_norm"))
-    width = sizes.heads * sizes.head_width
-    for place, index in enumerate(cut.blocks):
-        own = columns_of(cut.heads[place], sizes.head_width)
-        qkv = [part * width + column for part in range(3) for column in own]
-        inner = cut.inner[place]
-        axes: dict[str, tuple[Sequence[int], Sequence[int] | None]] = {
-            "norm1": (dims, None),
-            "qkv": (qkv, dims),
-            "out": (dims, own),
-            "norm2": (dims, None),
-            "up": (inner, dims),
-            "down": (dims, inner),
-        }
-        for name, (rows, columns) in axes.items():
-            layer = module.blocks[index].get_submodule(name)
-            weight = layer.get_parameter("weight")
-            state[f"blocks.{place}.{name}.weight"] = (
-                taken(weight, rows, columns) if weight.ndim == 2 else taken(weight, rows)
-            )
-            state[f"blocks.{place}.{name}.bias"] = taken(layer.get_parameter("bias"), rows)
-        for name in ("norm1", "norm2"):
-            adjust(state, f"blocks.{place}.{name}", changes.get(f"blocks.{index}.{name}"))
-    return state

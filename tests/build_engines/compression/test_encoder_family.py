@@ -9,14 +9,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from build_engines.compression.families.encoder import (
-    UNLABELLED,
-    Encoder,
-    TextData,
-    Texts,
-    open_encoder,
-    read_NE,
-)
+from build_engines.compression.families.encoder import Encoder, open_encoder
+from build_engines.compression.families.encoder_texts import UNLABELLED, TextData, Texts, read_NE
 from build_engines.compression.model import Keep
 from build_engines.errors import BuildError
 from build_engines.intents.vectors import EncoderSource, encoder_graph
