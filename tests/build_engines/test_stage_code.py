@@ -50,7 +50,7 @@ FRAME = {
         for name in ("errors", "progress", "records", "recipe_parts", "stage", "stage_parts")
     ),
     *(f"build_engines.{name}" for name in ("states", "fingerprint", "hardware")),
-    *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema")),
+    *(f"server.artifacts.{name}" for name in ("errors", "manifest", "repository", "schema", "signatures")),
     *(f"build_engines.text.{name}" for name in ("records", "recipe_parts", "states", "tuning_parts")),
     *(f"build_engines.encoder.{name}" for name in ("records", "recipe_parts", "states")),
     *(f"build_engines.own_model.{name}" for name in ("records", "recipe_parts", "states", "metric_names")),
