@@ -300,6 +300,8 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "checkpoint_every": COUNT,
         "patience": EPOCHS,
         "seed": SEED,
+        "accumulate": Limit(1, 65_536),
+        "average": PART,
     },
     TextGatePart: {
         "max_perplexity_rise": MORE_THAN_NONE,
