@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -174,7 +175,7 @@ def test_layers_are_spread_evenly_and_the_last_meets_the_last(student: int, teac
 
     assert [one for one, _ in pairs] == list(range(student + 1))
     assert pairs[0] == (0, 0) and pairs[-1] == (student, teacher)
-    assert all(a <= b for (_, a), (_, b) in zip(pairs, pairs[1:], strict=False))
+    assert all(a <= b for (_, a), (_, b) in itertools.pairwise(pairs))
 
 
 def test_embeddings_of_another_width_learn_who_is_like_whom() -> None:
