@@ -26,7 +26,7 @@ $(STAMP_RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(STAMP_DEV): $(STAMP_RUN)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,encoder,tensorrt-rtx,finetune,test]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[builder,encoder,tensorrt-rtx,finetune,own,test]'
 	@touch $@
 
 env: $(STAMP_DEV)  ## make the environment with everything in it

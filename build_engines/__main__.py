@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 from build_engines.data.errors import DataError
 from build_engines.errors import BuildError
 from build_engines.progress import Bars, PlainLines, Progress
+from build_engines.proof_commands import add_proof_commands
 from server.artifacts.errors import ArtifactError
 
 if TYPE_CHECKING:  # listing versions must not wait for them
+    from build_engines.recipe_parts import PublishPart
     from build_engines.workspace import Workspace
     from server.artifacts.releases import Releases
 
@@ -30,6 +33,8 @@ customer service.
   load -> train -> quantize -> export -> compile -> verify -> publish       a recommender
   text-load -> finetune -> package -> text-verify -> publish                a text model (kind = "text")
   encoder-load -> intents -> encoder-package -> encoder-verify -> publish   a sentence encoder (kind = "encoder")
+  own-load -> own-quantize -> own-compile -> own-verify -> publish          a model of your own (kind = "own")
+  load -> rerank-candidates -> rerank-train -> ... -> publish                 a re-ranker behind a recommender (kind = "rerank")
 
 Each stage's result is kept in the workspace and reused as long as nothing that it depends on has changed; a
 run that was stopped or killed goes on where it was. Nothing is published that does not pass the gate
@@ -73,10 +78,21 @@ a sentence encoder with the shop's intents (my_support.toml):
   [intents]
   examples = "intents.csv"    # columns text,intent
 
+a model of your own (my_model.toml):
+  kind = "own"
+  source = "onnx:scorer.onnx" # or "python:package.module:factory"
+  [model]
+  name = "my-scorer"
+  [data]
+  calibration = "calibration.npz"
+  gate = "gate.npz"
+  [quantize]
+  precision = "int8"
+
 exit codes:
   0 done   1 could not be done   2 wrong recipe or command line   3 the data cannot be used
   4 the gate refused the candidate   5 workspace or repository (disk full, locked, damaged version)
-  6 a compile target cannot be built here   130 interrupted
+  6 a compile target cannot be built here   7 compare: a regression   130 interrupted
 """
 
 
@@ -188,15 +204,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     command.set_defaults(run=_train_demo)
+    add_proof_commands(commands, shared, recipe)
     return parser
 
 
 def _add_run(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    from build_engines.stage_names import ENCODER_STAGES, STAGES, TEXT_STAGES
+    from build_engines.stage_names import ENCODER_STAGES, OWN_STAGES, RERANK_STAGES, STAGES, TEXT_STAGES
 
-    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES, *ENCODER_STAGES)))
+    stages = tuple(dict.fromkeys((*STAGES, *TEXT_STAGES, *ENCODER_STAGES, *OWN_STAGES, *RERANK_STAGES)))
     command = commands.add_parser(
         "run",
         parents=parents,
@@ -215,61 +232,24 @@ def _add_run(
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.pipeline import build
-    from build_engines.recipe import load_recipe
+    from build_engines.lines import first_stage, run_line
     from build_engines.recipe_kind import recipe_kind
-    from build_engines.stage_names import STAGES
-    from build_engines.steps import Redo
-    from build_engines.workspace import Workspace
-    from server.artifacts.releases import Releases
 
     kind = recipe_kind(arguments.recipe)
-    if kind != "recommender":
-        return _run_text(arguments, progress) if kind == "text" else _run_encoder(arguments, progress)
-    recipe = load_recipe(arguments.recipe, arguments.set)
-    redo = Redo(first=STAGES[0] if arguments.force else arguments.first)
-    workspace = Workspace(root=arguments.workspace, progress=progress)
-    build(recipe, workspace, Releases(repository=arguments.repository, keep=recipe.publish.keep), redo)
+    first = first_stage(kind, arguments.first, force=arguments.force)
+    places = functools.partial(_places, arguments, progress)
+    run_line(kind, arguments.recipe, arguments.set, places, first)
     return 0
 
 
-def _run_text(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.stage_names import TEXT_STAGES
-    from build_engines.text.line import build
-    from build_engines.text.recipe import load_text_recipe
-
-    recipe = load_text_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, TEXT_STAGES, "a text model")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
-    return 0
-
-
-def _run_encoder(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.encoder.line import build
-    from build_engines.encoder.recipe import load_encoder_recipe
-    from build_engines.stage_names import ENCODER_STAGES
-
-    recipe = load_encoder_recipe(arguments.recipe, arguments.set)
-    first = _first_stage(arguments, ENCODER_STAGES, "an encoder")
-    build(recipe, *_places(arguments, progress, recipe.publish.keep), first=first)
-    return 0
-
-
-def _first_stage(arguments: argparse.Namespace, stages: Sequence[str], what: str) -> str | None:
-    from build_engines.errors import RecipeError
-
-    first: str | None = stages[0] if arguments.force else arguments.first
-    if first is not None and first not in stages:
-        raise RecipeError(f"--from {first}: no stage of {what}; stages are {', '.join(stages)}")
-    return first
-
-
-def _places(arguments: argparse.Namespace, progress: Progress, keep: int) -> tuple[Workspace, Releases]:
+def _places(
+    arguments: argparse.Namespace, progress: Progress, publish: PublishPart
+) -> tuple[Workspace, Releases]:
+    from build_engines.signing import releases_for
     from build_engines.workspace import Workspace
-    from server.artifacts.releases import Releases
 
     workspace = Workspace(root=arguments.workspace, progress=progress)
-    return workspace, Releases(repository=arguments.repository, keep=keep)
+    return workspace, releases_for(arguments.repository, keep=publish.keep, signing_key=publish.signing_key)
 
 
 def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
@@ -288,25 +268,14 @@ def _train_demo(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _status(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines import pipeline
-    from build_engines.encoder import line as encoder_line
-    from build_engines.encoder.recipe import load_encoder_recipe
-    from build_engines.recipe import load_recipe
+    from build_engines.lines import line_status
     from build_engines.recipe_kind import recipe_kind
-    from build_engines.text import line as text_line
-    from build_engines.text.recipe import load_text_recipe
     from build_engines.workspace import Workspace
 
     workspace = Workspace(root=arguments.workspace, progress=progress)
     kind = recipe_kind(arguments.recipe)
-    if kind == "text":
-        rows = text_line.status(load_text_recipe(arguments.recipe, arguments.set), workspace)
-    elif kind == "encoder":
-        rows = encoder_line.status(load_encoder_recipe(arguments.recipe, arguments.set), workspace)
-    else:
-        rows = pipeline.status(load_recipe(arguments.recipe, arguments.set), workspace)
-    for stage, state in rows:
-        print(f"{stage:<15} {state}")
+    for stage, state in line_status(kind, arguments.recipe, arguments.set, workspace, arguments.repository):
+        print(f"{stage:<17} {state}")
     return 0
 
 
@@ -326,21 +295,12 @@ def _rollback(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
-    from build_engines.publish import replay
+    from build_engines.lines import replay_version
     from server.artifacts.repository import current_version, open_version
 
     version = arguments.version or current_version(arguments.repository, arguments.model)
     opened = open_version(arguments.repository / arguments.model / version)
-    if opened.manifest.task == "text_generation":
-        from build_engines.text.publish import replay_text
-
-        replay_text(opened)
-    elif opened.manifest.task == "sentence_encoding":
-        from build_engines.encoder.publish import replay_encoder
-
-        replay_encoder(opened)
-    else:
-        replay(opened)
+    replay_version(opened)
     files = opened.manifest.files
     size_mb = sum(entry.size_bytes for entry in files) / 1e6
     print(

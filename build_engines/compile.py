@@ -116,7 +116,7 @@ def profile(record: GraphRecord, bound: Mapping[str, npt.NDArray[Any]], *, maske
         name: Range(low=table.shape, usual=table.shape, high=table.shape) for name, table in bound.items()
     }
     hidden = bound[tables.HIDDEN_ROWS].shape[0]
-    rows = len(bound[tables.ITEM_EMB])
+    rows = tables.catalogue_rows(bound)
     usual = min(8, batch)
     ranges[tables.HIDDEN_ROWS] = Range(low=(1,), usual=(hidden,), high=(max(hidden, min(rows, 4096)),))
     ranges["item_ids"] = Range(low=(1, 1), usual=(usual, length), high=(batch, length))
@@ -163,7 +163,7 @@ def _plan(
     capability: str | None,
 ) -> Target:
     rows, neighbours = bound[tables.NEIGHBOUR_IDS].shape
-    sizes = {"N": rows, "M": neighbours}
+    sizes = {"N": rows, "M": neighbours, "R": tables.table_rows(bound)}
     fixed = tensorrt_plan.fix_dimensions(model, sizes)
     try:
         plan = tensorrt_plan.build_plan(

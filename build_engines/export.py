@@ -23,7 +23,7 @@ from build_engines.models.transitions import TransitionTable
 from build_engines.onnx_writer import save_model
 from build_engines.records import GraphRecord
 from server.artifacts.manifest import Constant, TensorInfo
-from server.encoding import tables
+from server.encoding import packed_tables, tables
 
 MASKED_FILE = "model.onnx"
 UNMASKED_FILE = "model_unmasked.onnx"
@@ -56,19 +56,32 @@ class Ingredients:
     @property
     def items(self) -> int:
         """Items of the catalogue, padding not counted."""
-        return len(self.weights["item_emb_ND"]) - 1
+        return len(self.popularity_N) - 1
+
+    @property
+    def shared(self) -> bool:
+        """Whether items share rows of the item table."""
+        return tables.SCORE_ROW in self.weights
 
 
-def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bool = False) -> GraphSpec:
+def graph_spec(
+    ingredients: Ingredients,
+    *,
+    masked: bool,
+    calibration_output: bool = False,
+    product_codes: tuple[int, int] | None = None,
+) -> GraphSpec:
     """The shape of the graph for these ingredients."""
     mix = ingredients.mix
     blocks = 1 + max(int(name.split(".")[1]) for name in ingredients.weights if name.startswith("blocks."))
     length, dim = ingredients.weights["position_LD"].shape
+    width = ingredients.weights["blocks.0.out_weight"].shape[0]
     return GraphSpec(
         rows=padded_rows(ingredients.items),
         dim=dim,
         blocks=blocks,
         heads=ingredients.heads,
+        head_dim=width // ingredients.heads,
         length=length,
         max_k=min(ingredients.max_k, ingredients.items),
         window=mix.window,
@@ -78,6 +91,8 @@ def graph_spec(ingredients: Ingredients, *, masked: bool, calibration_output: bo
         bias=mix.popularity_weight > 0,
         masked=masked,
         calibration_output=calibration_output,
+        table_rows=len(ingredients.weights[tables.ITEM_EMB]) if ingredients.shared else None,
+        product_codes=product_codes,
     )
 
 
@@ -98,6 +113,10 @@ def stored_tables(ingredients: Ingredients) -> dict[str, npt.NDArray[Any]]:
         prior = ingredients.mix.popularity_weight * np.log1p(ingredients.popularity_N)
         stored[tables.SCORE_BIAS] = prior.astype(np.float32)
     padded = {name: _pad_rows(table, rows) for name, table in stored.items()}
+    if ingredients.shared:  # the two tables have rows of their own, and columns say whose they are
+        padded |= {name: stored[name] for name in (tables.ITEM_EMB, tables.INPUT_SCALE)}
+        for name in (tables.INPUT_ROW, tables.SCORE_ROW):
+            padded[name] = _pad_rows(ingredients.weights[name], rows)
     padded[tables.HIDDEN_ROWS] = np.array([0, *range(ingredients.items + 1, rows)], dtype=np.int32)
     return padded
 
@@ -119,7 +138,8 @@ def export_graph(
     Args:
         folder: empty; belongs to the caller's stage.
         ingredients: the trained model.
-        stored: tables in the precision of the graph (``stored_tables``, or ``quantize_catalogue`` of them).
+        stored: tables in the precision of the graph (``stored_tables``, or ``quantize_catalogue`` or ``code_catalogue`` of
+            them).
         int8: activation scales; None for FP32.
 
     Returns:
@@ -132,15 +152,19 @@ def export_graph(
     for name, table in stored.items():
         if np.issubdtype(table.dtype, np.floating) and not np.isfinite(table).all():
             raise BuildError(f"table {name} holds values that are not finite; train again")
+    coded = tables.ITEM_CODES in stored
+    product_codes = None
+    if coded:
+        count, choices, _ = stored[tables.ITEM_CODEBOOK].shape
+        product_codes = (count, choices)
+    spec = graph_spec(ingredients, masked=True, product_codes=product_codes)
     for file, masked in ((MASKED_FILE, True), (UNMASKED_FILE, False)):
-        save_model(
-            build_graph(graph_spec(ingredients, masked=masked), ingredients.weights, int8), folder / file
-        )
-    spec = graph_spec(ingredients, masked=True)
+        save_model(build_graph(replace(spec, masked=masked), ingredients.weights, int8), folder / file)
+    products = 0 if int8 is None else _quantized_products(int8) + (0 if coded else 1)
     return GraphRecord(
         file=MASKED_FILE,
         entries={"unmasked": UNMASKED_FILE},
-        precision="fp32" if int8 is None else "int8",
+        precision="fp32" if int8 is None else "pq" if coded or packed_tables.ITEM_CODES in stored else "int8",
         inputs=(
             TensorInfo(name="item_ids", dtype="int32", shape=("B", "L")),
             TensorInfo(name="exclude_ids", dtype="int32", shape=("B", "E")),
@@ -162,7 +186,7 @@ def export_graph(
             "transition_window": float(ingredients.mix.window),
             "transition_decay": spec.decay,
             "attentions": float(spec.blocks),
-            "integer_matmuls": 0.0 if int8 is None else float(1 + _quantized_products(spec, int8)),
+            "integer_matmuls": float(products),
         },
     )
 
@@ -177,7 +201,7 @@ def _write_tables(folder: Path, stored: Mapping[str, npt.NDArray[Any]]) -> tuple
     return tuple(constants)
 
 
-def _quantized_products(spec: GraphSpec, int8: Int8Scales) -> int:
+def _quantized_products(int8: Int8Scales) -> int:
     per_name = [3 if name.endswith(".qkv") else 1 for name in int8.linears]
     return sum(per_name)
 

@@ -2,9 +2,9 @@
 
 Pure; measuring is ``verify``'s.
 
-- quality: the whole interval of the paired loss to the FP32 parent lies below the limit; on a slice, the
-candidate is
-  refused where its loss is decidedly above the slice's limit (slices are too small to prove the opposite);
+- quality: the whole interval of the paired loss to the FP32 parent lies below the limit; on a slice, the candidate is refused
+  where its loss is decidedly above the slice's limit, as one of many slices (they are too small to prove the opposite);
+- fairness: no group of items loses exposure, no group of users quality, beyond the limits of [gate.fairness];
 - speed: at each batch size served, the whole interval of the speed-up lies above the limit;
 - parity: golden answers agree with the reference's;
 - floor: decidedly better than the transition counts, or published under a flag that says it is not.
@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from build_engines.errors import GateRefused
-from build_engines.evaluation.paired import PairedVerdict
+from build_engines.proof.paired_means import PairedVerdict
+from build_engines.proof.records import SliceRow
+from build_engines.proof.slices import judged, of_means, slice_evidence
 from build_engines.recipe_parts import GatePart
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Measurement
@@ -29,7 +31,7 @@ ALL = "all"
 MOST_USERS = 1_000_000_000  # a sample size above this decides nothing
 
 # Mean share of a row's best items that must be the reference's, where the recipe does not say.
-MIN_OVERLAP = {"fp32": 0.99, "int8": 0.8}
+MIN_OVERLAP = {"fp32": 0.99, "int8": 0.8, "pq": 0.5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +67,12 @@ def quality_evidence(verdicts: Mapping[str, PairedVerdict], part: GatePart) -> l
             note=_would_decide(whole),
         )
     ]
-    for name, verdict in verdicts.items():
-        if name == ALL or not math.isfinite(verdict.ci_low):
-            continue
-        refused = verdict.ci_low > part.max_slice_loss
-        evidence.append(
-            Measurement(
-                kind="quality",
-                name=f"{part.metric} loss on {name}, lower end of its interval",
-                value=verdict.ci_low,
-                unit="ratio",
-                limit=part.max_slice_loss,
-                sense="at_most",
-                verdict="fail" if refused else "pass",
-                sample_size=verdict.n,
-                interval=_interval(verdict.ci_low, verdict.ci_high),
-                note=f"loss {verdict.relative_loss:+.2%}",
-            )
-        )
-    return evidence
+    return evidence + slice_evidence(slice_rows(verdicts))
+
+
+def slice_rows(verdicts: Mapping[str, PairedVerdict]) -> tuple[SliceRow, ...]:
+    """Every slice beside its limit, judged as one of many."""
+    return judged([of_means(name, verdict) for name, verdict in verdicts.items() if name != ALL])
 
 
 def floor_evidence(verdict: PairedVerdict, part: GatePart) -> tuple[Measurement, tuple[str, ...]]:

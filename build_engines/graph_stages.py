@@ -13,11 +13,22 @@ from pathlib import Path
 import numpy as np
 
 from build_engines.compile import TargetSpec, compile_graph
+from build_engines.compression.codebooks import (
+    CodebookRefused,
+    product_codes,
+    query_metric,
+    read_codes,
+    save_codes,
+)
+from build_engines.compression.step_records import StepRecord
+from build_engines.compression.tune_codes import tune_codes, whole_histories
 from build_engines.data.sequences import Sequences
 from build_engines.errors import BuildError, TargetError
 from build_engines.export import Ingredients, export_graph, stored_tables
+from build_engines.mixed_linears import choose_linears
 from build_engines.models.sasrec_graph import Int8Scales
-from build_engines.quantize import calibrate, quantize_catalogue
+from build_engines.proof.leak import digests_of, refuse_leak
+from build_engines.quantize import calibrate, code_catalogue, pack_transitions, quantize_catalogue, queries
 from build_engines.recipe_parts import CompilePart, ExportPart, QuantizePart
 from build_engines.records import CompileRecord, ExportRecord, GraphRecord, QuantizeRecord
 from build_engines.shop_files import read_shop
@@ -25,10 +36,12 @@ from build_engines.stage import Work
 from build_engines.states import Exported, Quantized, Trained
 from build_engines.trained_files import read_trained
 from server.artifacts.manifest import Calibration, Target
+from server.encoding import tables
 
 CANDIDATE, PARENT = "candidate", "parent"
 SCORING = "scoring"
 LONG = 5  # items
+CODES = "item_codes.npz"
 
 
 def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord:
@@ -38,7 +51,8 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
         BuildError: nobody was set apart for calibration, or one of them is among the gate's users.
     """
     if part.precision == "fp32":
-        return QuantizeRecord(precision="fp32", notes=("not compressed: the FP32 parent itself",))
+        note = "not quantized" if trained.chain else "not compressed: the FP32 parent itself"
+        return QuantizeRecord(precision="fp32", notes=(note,))
     if trained.record.mix.neural_weight == 0:
         note = "not compressed: the counts alone were best, and nothing of the network is scored"
         work.progress.say(f"  {note}")
@@ -54,38 +68,108 @@ def quantize(trained: Trained, part: QuantizePart, work: Work) -> QuantizeRecord
     chosen = np.sort(generator.choice(len(split.calibration), count, replace=False))
     histories = split.calibration.take(chosen)
     _refuse_leak(histories, split.gate.histories)
+    ingredients = _ingredients(trained, ExportPart())
     scales = calibrate(
-        _ingredients(trained, ExportPart()), list(histories), scope="all" if part.linears else "catalogue"
+        ingredients,
+        list(histories),
+        scope="all" if part.linears or part.precision == "mixed" else "catalogue",
+        calibrator=part.calibrator,
+        percentile=part.percentile,
     )
     work.progress.say(f"  calibrated on {count} histories")
+    mixed: StepRecord | None = None
+    if part.precision == "mixed":
+        scales, whole = choose_linears(ingredients, list(histories), scales, part.mixed_budget, work.progress)
+        mixed = whole.record
+        work.progress.say(f"  mixed precision: {mixed.said}")
+    notes = [f"item table {_table_note(part)}{' and all linears in INT8' if part.linears else ''}"]
+    if part.table == "pq":
+        notes.append(_save_codes(ingredients, part, split.train, work))
+    if part.neighbours:
+        notes.append(f"at most {part.neighbours} transitions an item, three bytes each")
+    method = f"percentile {part.percentile:g} of absolute values"
     return QuantizeRecord(
         precision="int8",
         calibration=Calibration(
-            method="percentile 99.99 of absolute values",
+            method=method if part.calibrator == "percentile" else part.calibrator,
             samples=count,
             seed=part.seed,
             data_sha256=hashlib.sha256(histories.item_rows_E.tobytes()).hexdigest(),
         ),
         scales={SCORING: scales.scoring, **scales.linears},
-        notes=(f"item table in INT8 with row scales{' and all linears' if part.linears else ''}",),
+        scored=part.pq.scored if part.table == "pq" else "",
+        neighbours=part.neighbours,
+        mixed=mixed,
+        notes=tuple([*notes, *([mixed.said] if mixed is not None else [])]),
     )
+
+
+def _table_note(part: QuantizePart) -> str:
+    if part.table == "int8":
+        return "in INT8 with row scales"
+    return f"as {part.pq.subspaces} product codes a row ({part.pq.scored})"
+
+
+def _save_codes(ingredients: Ingredients, part: QuantizePart, learnt_from: Sequences, work: Work) -> str:
+    pq, rows_ND = part.pq, ingredients.weights[tables.ITEM_EMB]
+    asked_BD = queries(
+        ingredients, whole_histories(learnt_from.item_rows_E, learnt_from.offsets_U1, pq.queries, part.seed)
+    )
+    work.progress.say(f"  {pq.subspaces} product codes for each of {len(rows_ND)} rows")
+    try:
+        codes = product_codes(
+            rows_ND,
+            subspaces=pq.subspaces,
+            codes=pq.codes,
+            rotate=pq.rotate,
+            rounds=pq.rounds,
+            seed=part.seed,
+            metric_DD=query_metric(asked_BD),
+        )
+    except CodebookRefused as error:
+        raise BuildError(f"quantize.pq: {error}") from error
+    tuned = ""
+    if pq.tune_steps:
+        codes, before, after = tune_codes(
+            codes,
+            rows_ND,
+            asked_BD,
+            steps=pq.tune_steps,
+            seed=part.seed,
+            progress=lambda done, steps: work.progress.step("tuning codebooks, step", done, steps),
+        )
+        tuned = f", {before:.4f} -> {after:.4f} nats from its ranking after tuning"
+    save_codes(work.folder / CODES, codes)
+    lost = float(np.square(codes.rows() - rows_ND)[1:].sum() / np.square(rows_ND).sum())
+    size = f"{codes.stored_bytes / 1e6:.2f} MB instead of {rows_ND.nbytes / 1e6:.2f}"
+    return f"{size}; {lost:.1%} of their energy is lost{tuned}"
 
 
 def export(quantized: Quantized, part: ExportPart, work: Work) -> ExportRecord:
     """Write the candidate's graph and tables, and its parent's."""
-    ingredients = _ingredients(quantized.trained, part)
+    trained = quantized.trained
+    ingredients = _ingredients(trained, part)
     fp32 = stored_tables(ingredients)
     if quantized.record.precision == "fp32":
         graph = export_graph(_made(work.folder / CANDIDATE), ingredients, stored=fp32, int8=None)
-        return ExportRecord(graph=graph, parent=None)
+        return ExportRecord(graph=graph, parent=_parent(trained, part, work) if trained.chain else None)
     scales = dict(quantized.record.scales)
     int8 = Int8Scales(scoring=scales.pop(SCORING), linears=scales)
+    stored = quantize_catalogue(fp32)
+    if quantized.record.scored:
+        codes = read_codes(quantized.output.folder / CODES)
+        stored = code_catalogue(fp32, codes, scored=quantized.record.scored)
+    if quantized.record.neighbours:
+        stored = pack_transitions(stored, quantized.record.neighbours)
     return ExportRecord(
-        graph=export_graph(
-            _made(work.folder / CANDIDATE), ingredients, stored=quantize_catalogue(fp32), int8=int8
-        ),
-        parent=export_graph(_made(work.folder / PARENT), ingredients, stored=fp32, int8=None),
+        graph=export_graph(_made(work.folder / CANDIDATE), ingredients, stored=stored, int8=int8),
+        parent=_parent(trained, part, work),
     )
+
+
+def _parent(trained: Trained, part: ExportPart, work: Work) -> GraphRecord:
+    whole = _ingredients(trained.uncompressed, part)
+    return export_graph(_made(work.folder / PARENT), whole, stored=stored_tables(whole), int8=None)
 
 
 def compile(exported: Exported, part: CompilePart, work: Work) -> CompileRecord:
@@ -142,13 +226,15 @@ def _ingredients(trained: Trained, part: ExportPart) -> Ingredients:
 def _refuse_leak(calibration: Sequences, gate: Sequences) -> None:
     # The split sets users apart; this would find a split that does not. Short histories are alike by chance, and a few
     # long ones are (bots, shared carts): more than one in a hundred is no chance.
-    judged = {rows.tobytes() for rows in gate} | {rows.tobytes() for rows in gate.without_last(1)}
-    long = [rows for rows in calibration if rows.size >= LONG]
-    leaked = sum(rows.tobytes() in judged for rows in long)
-    if leaked > max(1, len(long) // 100):
-        raise BuildError(
-            f"quantize: {leaked} of {len(long)} calibration histories belong to users whom the gate judges; "
-            "calibrate on other users: the split's calibration share must not overlap the gate"
+    long = digests_of(rows for rows in calibration if rows.size >= LONG)
+    if long:
+        refuse_leak(
+            "quantize",
+            long,
+            [*digests_of(gate), *digests_of(gate.without_last(1))],
+            what="calibration histories",
+            allowed=max(1, len(long) // 100),
+            advice="calibrate on other users: the split's calibration share must not overlap the gate",
         )
 
 

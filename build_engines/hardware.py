@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from pathlib import Path
@@ -16,6 +17,10 @@ PACKAGES = (
     "onnx-ir",
     "onnxruntime",
     "polars",
+    "tokenizers",
+    "transformers",
+    "safetensors",
+    "peft",
     "msgspec",
     "tensorrt-rtx",
     "tensorrt",
@@ -39,6 +44,7 @@ def packages() -> dict[str, str]:
     return {name: version for name, version in package_versions(PACKAGES).items() if version != "absent"}
 
 
+@functools.cache  # what runs is what was imported, whatever an editor does to the files meanwhile
 def code_version() -> str:
     """Version of this project and a digest of its code."""
     version = package_versions(("vitrine",))["vitrine"]

@@ -6,6 +6,7 @@ with zero point 0. At opset 25 to 27 ONNX Runtime has no Attention kernel and si
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from onnx_ir import tape
 
 OPSET = 24
 IR_VERSION = 11
+SHARED_BYTES = 1 << 12  # from here on equal constants are looked for
 ZERO = np.int8(0)  # code of 0 where nothing else is asked for
 
 _DTYPES: dict[str, ir.DataType] = {
@@ -39,6 +41,7 @@ class OnnxWriter:
         self._tape = tape.Tape()
         self._inputs: list[ir.Value] = []
         self._constants: dict[str, ir.Value] = {}
+        self._large: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._opsets = {"": OPSET}
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
@@ -48,7 +51,7 @@ class OnnxWriter:
         return value
 
     def constant(self, array: npt.ArrayLike, dtype: Any = None, *, name: str | None = None) -> ir.Value:
-        """An initializer; equal small constants are written once."""
+        """An initializer; equal small constants, and equal large ones, are written once."""
         values = np.ascontiguousarray(array, dtype=dtype).reshape(np.shape(array))
         key = (
             name or f"const_{values.dtype}_{values.shape}_{values.tobytes().hex()}"
@@ -57,9 +60,22 @@ class OnnxWriter:
         )
         if key is not None and key in self._constants:
             return self._constants[key]
+        if values.nbytes >= SHARED_BYTES:
+            # Blocks that share their weights (compression.share_blocks) are stored once, whatever they are called.
+            same = (
+                values.dtype.str,
+                values.shape,
+                hashlib.sha256(values.reshape(-1).view(np.uint8).data).digest(),
+            )
+            if same in self._large:
+                if key is not None:
+                    self._constants[key] = self._large[same]
+                return self._large[same]
         label = name or f"constant_{len(self._constants)}"
         value = self._tape.initializer(ir.tensor(values, name=label), name=label)
         self._constants[key if key is not None else label] = value
+        if values.nbytes >= SHARED_BYTES:
+            self._large[same] = value
         return value
 
     def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
@@ -92,8 +108,8 @@ class OnnxWriter:
         """A node with several outputs."""
         return self._tape.op_multi_out(kind, list(inputs), attributes or None, num_outputs=outputs)
 
-    def quantize_dequantize(self, x: ir.Value, scale: float, zero: np.int8 | np.uint8 = ZERO) -> ir.Value:
-        """Activation Q/DQ: per tensor; symmetric s8 with zero point 0, or what is asked for."""
+    def quantize_dequantize(self, x: ir.Value, scale: float, zero: npt.ArrayLike = ZERO) -> ir.Value:
+        """Activation Q/DQ: per tensor; symmetric s8 with zero point 0, or what is asked for (an E4M3 zero: FP8)."""
         scale_value, zero_value = self.constant(np.float32(scale)), self.constant(zero)
         codes = self.op("QuantizeLinear", x, scale_value, zero_value)
         return self.op("DequantizeLinear", codes, scale_value, zero_value)

@@ -1,14 +1,18 @@
 """The line, strung together: which stage follows which, and what each gets of the recipe.
 
 The only place that knows all stages. Each is imported when it runs, so that a command that only looks does
-not wait for torch. A step that is to come (distil, prune, share) is a ``Stage`` from ``Trained`` to
-``Trained`` that ``_tuned`` puts between two others when the recipe names it.
+not wait for torch. A step of compression is a ``Stage`` from ``Trained`` to ``Trained``: as many as the recipe names stand
+between ``train`` and ``quantize``.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.stage_parts import CompressPart
 from build_engines.load import LoadPart, sources
 from build_engines.load import run as run_load
 from build_engines.recipe import Recipe
@@ -23,7 +27,17 @@ from build_engines.records import (
 )
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_parts import TrainStagePart, VerifyPart
-from build_engines.states import Compiled, Exported, Loaded, Published, Quantized, Start, Trained, Verified
+from build_engines.states import (
+    Compiled,
+    Exported,
+    Loaded,
+    Output,
+    Published,
+    Quantized,
+    Start,
+    Trained,
+    Verified,
+)
 from build_engines.steps import Looker, Redo, run_to_published
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
@@ -31,12 +45,29 @@ from server.artifacts.releases import Releases
 _COUNTS = ("build_engines.models.mix", "build_engines.models.popularity", "build_engines.models.transitions")
 _DATA = ("build_engines.data.splits", "build_engines.data.sequences", "build_engines.data.interactions")
 _FILES = ("build_engines.shop_files", "build_engines.trained_files")
+_COMPRESS = (
+    "build_engines.compression.stage_recommender",
+    "build_engines.compression.families.recommender",
+    "build_engines.compression.families.recommender_state",
+    "build_engines.models.sasrec",
+    "build_engines.models.training",
+    "build_engines.models.bfloat16",
+    "build_engines.tuning_loop",
+    *_COUNTS,
+    *_DATA,
+    *_FILES,
+)
 _GRAPH = (
     "build_engines.graph_stages",
     "build_engines.quantize",
     "build_engines.export",
     "build_engines.onnx_writer",
     "build_engines.models.sasrec_graph",
+    "build_engines.compression.calibrators",
+    "build_engines.compression.codebooks",
+    *(f"build_engines.compression.{name}" for name in ("knapsack", "mixed", "node_times")),
+    "build_engines.mixed_linears",
+    "build_engines.compression.tune_codes",
     "server.encoding",
 )
 
@@ -97,12 +128,56 @@ TRAIN: Stage[Loaded, TrainStagePart, TrainRecord, Trained] = Stage(
     ),
     packages=("torch", "numpy"),
 )
+
+
+def _compress(trained: Trained, part: CompressPart, work: Work) -> CompressRecord:
+    from build_engines.compression import stage_recommender
+
+    return stage_recommender.run(trained, part, work)
+
+
+def compress_stages(
+    recipe: Recipe,
+) -> list[tuple[Stage[Trained, CompressPart, CompressRecord, Trained], CompressPart]]:
+    """A stage for each step that the recipe names, and what it gets."""
+    if not recipe.compress:
+        return []
+    from build_engines.compression.stage import compress_stage
+
+    return [
+        (
+            compress_stage("compress", entry, _compress, _compressed, _COMPRESS),
+            CompressPart(number=number, entry=entry, train=recipe.train),
+        )
+        for number, entry in enumerate(recipe.compress)
+    ]
+
+
+def _compressed(trained: Trained, output: Output, record: CompressRecord) -> Trained:
+    after = record.record.after
+    network = replace(
+        trained.record.network,
+        dim=after["dim"],
+        blocks=after["blocks"],
+        heads=after["heads"],
+        head_dim=after["head_dim"],
+        inner=after["inner"],
+    )
+    return replace(
+        trained,
+        output=output,
+        record=msgspec.structs.replace(trained.record, network=network),
+        before=trained,
+        step=record,
+    )
+
+
 QUANTIZE: Stage[Trained, QuantizePart, QuantizeRecord, Quantized] = Stage(
     name="quantize",
     run=_quantize,
     record=QuantizeRecord,
     state=lambda trained, output, record: Quantized(trained=trained, output=output, record=record),
-    code=(*_GRAPH, *_COUNTS, *_DATA, *_FILES),
+    code=(*_GRAPH, *_COUNTS, *_DATA, *_FILES, "build_engines.proof.leak"),
     packages=("onnxruntime", "onnx-ir", "numpy"),
 )
 EXPORT: Stage[Quantized, ExportPart, ExportRecord, Exported] = Stage(
@@ -128,7 +203,9 @@ VERIFY: Stage[Compiled, VerifyPart, VerifyRecord, Verified] = Stage(
     state=lambda compiled, output, record: Verified(compiled=compiled, output=output, record=record),
     code=(
         "build_engines.verify",
+        "build_engines.proof.sizes",
         "build_engines.gate",
+        "build_engines.proof",
         "build_engines.ranker",
         "build_engines.speed",
         "build_engines.version_files",
@@ -159,7 +236,8 @@ def build(recipe: Recipe, workspace: Workspace, releases: Releases, redo: Redo |
         recipe,
         workspace,
         redo or Redo(),
-        parent_instead=recipe.gate.on_refused == "publish_parent" and recipe.quantize.precision != "fp32",
+        parent_instead=recipe.gate.on_refused == "publish_parent"
+        and (recipe.quantize.precision != "fp32" or bool(recipe.compress)),
         verified_by=verified_by,
         publish=lambda verified, built, scratch, again: publish(
             verified, built, releases, scratch, again=again
@@ -175,6 +253,15 @@ def verified_by(recipe: Recipe, workspace: Workspace, redo: Redo) -> Verified:
 
     loaded = do(LOAD, Start(), LoadPart(data=recipe.data, split=recipe.split))
     trained = do(TRAIN, loaded, train_part(recipe))
+    if recipe.compress and trained.record.mix.neural_weight == 0:
+        workspace.progress.say(
+            "compress: left out; the counts alone were best, and nothing of the network is served"
+        )
+        recipe = replace(recipe, compress=())
+    if recipe.compress:
+        from build_engines.compression.stage import run_chain
+
+        trained = run_chain(trained, compress_stages(recipe), do, workspace.progress.say)
     quantized = do(QUANTIZE, trained, recipe.quantize)
     exported = do(EXPORT, quantized, recipe.export)
     compiled = do(COMPILE, exported, recipe.compile)
@@ -202,6 +289,8 @@ def status(recipe: Recipe, workspace: Workspace) -> list[tuple[str, str]]:
     peek = looker.peek
     loaded = peek(LOAD, Start(), LoadPart(data=recipe.data, split=recipe.split))
     trained = peek(TRAIN, loaded, train_part(recipe))
+    for stage, step in compress_stages(recipe):
+        trained = peek(stage, trained, step)
     quantized = peek(QUANTIZE, trained, recipe.quantize)
     exported = peek(EXPORT, quantized, recipe.export)
     compiled = peek(COMPILE, exported, recipe.compile)

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
+from build_engines.compression.step_records import StepRecord
 from build_engines.recipe import Recipe
-from build_engines.release import build_digest, place, provenance_of
-from build_engines.report import REPORT_HTML, REPORT_JSON, make_report, report_json
+from build_engines.release import Made, build_digest, place, provenance_of
+from build_engines.report import make_report, report_json
+from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
 from build_engines.version_files import draft_manifest, link_folder, with_files
-from server.artifacts.manifest import MANIFEST_FILE, Provenance
+from server.artifacts.manifest import MANIFEST_FILE, CompressionStep, Provenance
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion
 from server.artifacts.schema import encode_manifest
@@ -44,7 +47,7 @@ def publish(
         releases,
         model,
         build,
-        lambda staging: _assemble(staging, verified, recipe, build),
+        lambda staging: assemble(staging, verified, recipe, build),
         replay,
         scratch=scratch,
         activate=recipe.publish.activate,
@@ -62,7 +65,8 @@ def replay(opened: OpenedVersion) -> None:
     load_model(opened, engine="onnxruntime")
 
 
-def _assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> None:
+def assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> None:
+    """Lay out a version: engines, tables, items, golden answers, report, manifest."""
     link_folder(verified.output.folder / "candidate", staging)
     record, exported = verified.record, verified.compiled.exported
     targets = tuple(
@@ -105,11 +109,22 @@ def _figures(verified: Verified) -> dict[str, float]:
     return figures
 
 
+def _mixed(record: StepRecord | None) -> tuple[CompressionStep, ...]:
+    return () if record is None else (step_provenance(record),)
+
+
 def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
     compiled = verified.compiled
     quantized = compiled.exported.quantized
     trained = quantized.trained
-    states = (trained.loaded, trained, quantized, compiled.exported, compiled, verified)
+    states: tuple[Made, ...] = (
+        trained.loaded,
+        *trained.line,
+        quantized,
+        compiled.exported,
+        compiled,
+        verified,
+    )
     seeds = {**trained.record.seeds, "gate": recipe.gate.seed, "calibration": recipe.quantize.seed}
     if recipe.data.sample_shop is not None:
         seeds["sample_shop"] = recipe.data.sample_shop.seed
@@ -120,4 +135,5 @@ def _provenance(verified: Verified, recipe: Recipe, build: str) -> Provenance:
         data=trained.loaded.record.sources,
         hardware=verified.record.hardware,
         seeds=seeds,
+        chain=(*(one.provenance() for one in trained.chain), *_mixed(quantized.record.mixed)),
     )

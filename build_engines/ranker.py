@@ -44,6 +44,7 @@ class ServedRanker:
     """
 
     def __init__(self, opened: OpenedVersion, *, threads: int = 1) -> None:
+        self.opened = opened
         self.loaded: LoadedModel = load_model(opened, engine="onnxruntime", threads=threads)
         self._runner = self.loaded.runner
         self._index = self._runner.catalogue.index

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from build_engines.compression.parts import CompressEntry, check_chain
 from build_engines.data.splits import SplitRule
 from build_engines.errors import RecipeError
 from build_engines.models.mix import MixGrid
@@ -45,6 +46,7 @@ class Recipe:
         train: [train]
         transitions: [transitions]
         mix: [mix]
+        compress: [[compress]], steps in their order; see ``build_engines.compression``.
         quantize: [quantize]
         export: [export]
         compile: [compile]
@@ -60,6 +62,7 @@ class Recipe:
     train: TrainPart = field(default_factory=TrainPart)
     transitions: TransitionConfig = field(default_factory=TransitionConfig)
     mix: MixGrid = field(default_factory=MixGrid)
+    compress: tuple[CompressEntry, ...] = ()
     quantize: QuantizePart = field(default_factory=QuantizePart)
     export: ExportPart = field(default_factory=ExportPart)
     compile: CompilePart = field(default_factory=CompilePart)
@@ -69,6 +72,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check what sections say of each other."""
+        check_chain(self.compress, "recommender")
         too_large = [size for size in self.gate.batch_sizes if size > self.export.max_batch]
         if too_large:
             raise ValueError(
@@ -92,9 +96,13 @@ class Recipe:
 
     def parent(self) -> Recipe:
         """The same recipe without compression."""
-        plain = replace(self, quantize=replace(self.quantize, precision="fp32"))
+        plain = replace(
+            self, compress=(), quantize=replace(self.quantize, precision="fp32", table="int8", neighbours=0)
+        )
         return _with_text(
-            plain, self.text + '\n# the compressed candidate was refused: quantize.precision = "fp32"\n'
+            plain,
+            self.text
+            + '\n# the compressed candidate was refused: no [[compress]], quantize.precision = "fp32"\n',
         )
 
 

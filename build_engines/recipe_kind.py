@@ -9,7 +9,9 @@ from build_engines.errors import RecipeError
 from build_engines.recipe import find_recipe
 from build_engines.recipe_toml import parse_toml
 
-Kind = Literal["recommender", "text", "encoder"]
+Kind = Literal["recommender", "text", "encoder", "own", "rerank"]
+
+_NAMED: tuple[Kind, ...] = ("text", "encoder", "own", "rerank")
 
 
 def recipe_kind(file: Path) -> Kind:
@@ -20,13 +22,12 @@ def recipe_kind(file: Path) -> Kind:
     """
     file = find_recipe(file)
     kind = parse_toml(file)[0].get("kind")
-    if kind == "text":
-        return "text"
-    if kind == "encoder":
-        return "encoder"
+    for known in _NAMED:
+        if kind == known:
+            return known
     if kind is not None:
         raise RecipeError(
-            f'{file}: kind is {kind!r}; write kind = "text" for a text model, kind = "encoder" for a sentence encoder, and '
-            "leave it out for a recommender"
+            f'{file}: kind is {kind!r}; write kind = "text" for a text model, kind = "encoder" for a sentence encoder, '
+            'kind = "own" for a model of your own, kind = "rerank" for a re-ranker, and leave it out for a recommender'
         )
     return "recommender"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from build_engines.compression.mixed_parts import MixedPart
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.data.splits import SplitRule
@@ -27,15 +28,25 @@ from build_engines.intents.split import SplitShares
 from build_engines.models.causal.options import BLOCKS
 from build_engines.models.mix import MixGrid
 from build_engines.models.transitions import TransitionConfig
+from build_engines.own_model.recipe_parts import OwnGatePart, OwnQuantizePart, ServePart
+from build_engines.proof.fairness_part import FairnessPart
 from build_engines.recipe_parts import (
     CompilePart,
     DataPart,
     ExportPart,
     GatePart,
     NetworkPart,
+    PqPart,
     PublishPart,
     QuantizePart,
     TrainPart,
+)
+from build_engines.rerank.recipe_parts import (
+    FeaturesPart,
+    FirstStagePart,
+    RerankGatePart,
+    RerankNetworkPart,
+    RerankTrainPart,
 )
 from build_engines.text.recipe_parts import (
     PackagePart,
@@ -117,6 +128,19 @@ PRODUCTS = Limit(60, 10**6)  # one of each kind at least
 PAIRS = Limit(1, 10**6)
 TOKENS = 2**20
 
+BUCKETS = Limit(1, 1 << 22)
+OWN_GATE: Mapping[str, Limit | Filled] = {
+    "max_metric_loss": SHARE,
+    "max_source_error": MORE_THAN_NONE,
+    "max_error": MORE_THAN_NONE,
+    "max_disagreement": SHARE,
+    "batch_sizes": BATCH,
+    "min_speedup": MORE_THAN_NONE,
+    "max_size_ratio": MORE_THAN_NONE,
+    "rounds": ROUNDS,
+    "seed": SEED,
+}
+
 LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
     SampleShopSize: {"seed": SEED, "num_products": PRODUCTS, "num_users": Limit(1, 10**8)},
     BadRowPolicy: {"max_bad_share": SHARE},
@@ -134,6 +158,8 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "dropout": PART,
         "tau": Limit(0.001, 100.0),
         "ffn_multiplier": Limit(0.0, 64.0, above=True),
+        "head_dim": Limit(1, 4096),
+        "inner": Limit(1, 65_536),
     },
     TrainPart: {
         "epochs": EPOCHS,
@@ -156,7 +182,20 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "half_life_s": Limit(0.0, 1e12, above=True),
     },
     MixGrid: {"gammas": Limit(0.0, 1e6), "kappas": MORE_THAN_NONE, "windows": Limit(1, 50), "decays": FACTOR},
-    QuantizePart: {"samples": PAIRS, "seed": SEED},
+    PqPart: {
+        "subspaces": Limit(1, 4096),
+        "codes": Limit(2, 256),
+        "rounds": Limit(1, 1000),
+        "tune_steps": Limit(0, 1_000_000),
+        "queries": PAIRS,
+    },
+    QuantizePart: {
+        "neighbours": Limit(0, 1024),
+        "percentile": Limit(50.0, 100.0),
+        "mixed_budget": MORE_THAN_NONE,
+        "samples": PAIRS,
+        "seed": SEED,
+    },
     ExportPart: {"max_k": Limit(1, 3840), "max_batch": BATCH, "max_exclude": Limit(1, 65_536)},
     CompilePart: {"targets": Filled()},
     GatePart: {
@@ -164,11 +203,61 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_slice_loss": SHARE,
         "batch_sizes": BATCH,
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "min_overlap": SHARE,
         "max_users": COUNT_OR_0,
         "seed": SEED,
     },
+    OwnQuantizePart: {
+        "percentile": Limit(50.0, 100.0),
+        "max_rows": COUNT,
+        "least_weights": COUNT,
+        "exclude": Filled(),
+        "seed": SEED,
+    },
+    ServePart: {"max_batch": BATCH},
+    OwnGatePart: OWN_GATE,
+    FairnessPart: {
+        "item_groups": Filled(),
+        "user_groups": Filled(),
+        "min_group": COUNT,
+        "top": Limit(1, 20),
+        "max_exposure_loss": SHARE,
+        "min_representation": SHARE,
+        "max_group_loss": SHARE,
+        "min_group_quality": SHARE,
+    },
+    FirstStagePart: {"candidates": Limit(2, 1000)},
+    FeaturesPart: {
+        "attributes": Filled(),
+        "item_buckets": BUCKETS,
+        "attribute_buckets": BUCKETS,
+        "cross_buckets": BUCKETS,
+        "salt": SEED,
+        "max_history": Limit(1, 1000),
+    },
+    RerankNetworkPart: {
+        "dim": Limit(1, 512),
+        "hidden": Limit(1, 8192),
+        "cross_layers": Limit(1, 16),
+        "dropout": PART,
+    },
+    RerankTrainPart: {
+        "list_weight": SHARE,
+        "epochs": EPOCHS,
+        "batch_lists": BATCH,
+        "learning_rate": RATE,
+        "weight_decay": DECAY,
+        "table_decay": DECAY,
+        "warmup_share": PART,
+        "clip_norm": MORE_THAN_NONE,
+        "patience": EPOCHS,
+        "checkpoint_every": COUNT,
+        "validation_share": Limit(0.01, 0.5),
+        "seed": SEED,
+    },
+    RerankGatePart: OWN_GATE,
     PublishPart: {"keep": Limit(1, 100_000)},
     SampleCopyPart: {
         "shop_seed": SEED,
@@ -187,7 +276,10 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "max_calibration_pairs": PAIRS,
         "seed": SEED,
     },
+    MixedPart: {"budget": MORE_THAN_NONE, "rounds": Limit(3, 1000), "texts": PAIRS},
     PackagePart: {
+        "percentile": Limit(50.0, 100.0),
+        "smooth": SHARE,
         "max_context": Limit(2, TOKENS),
         "max_chunk": Limit(1, TOKENS),
         "plan_batch": Limit(1, 1024),
@@ -208,15 +300,19 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "checkpoint_every": COUNT,
         "patience": EPOCHS,
         "seed": SEED,
+        "accumulate": Limit(1, 65_536),
+        "average": PART,
     },
     TextGatePart: {
         "max_perplexity_rise": MORE_THAN_NONE,
         "batch_sizes": BATCH,
         "filled": Limit(1, TOKENS),
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "reference_pairs": PAIRS,
         "max_logprob_error": MORE_THAN_NONE,
+        "max_slice_rise": MORE_THAN_NONE,
         "samples": Limit(0, 1000),
         "seed": SEED,
     },
@@ -243,6 +339,8 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "seed": SEED,
     },
     PackageEncoderPart: {
+        "percentile": Limit(50.0, 100.0),
+        "smooth": SHARE,
         "targets": Filled(),
         "max_batch": BATCH,
         "max_batch_tokens": Limit(3, TOKENS),
@@ -251,9 +349,11 @@ LIMITS: Mapping[type, Mapping[str, Limit | Filled]] = {
         "min_cosine": SHARE,
         "max_recall_loss": SHARE,
         "max_intent_loss_points": Limit(0.0, 100.0),
+        "max_slice_loss_points": Limit(0.0, 100.0),
         "batch_sizes": BATCH,
         "tokens": Limit(1, TOKENS),
         "min_speedup": MORE_THAN_NONE,
+        "max_size_ratio": MORE_THAN_NONE,
         "rounds": ROUNDS,
         "reference_texts": PAIRS,
         "max_reference_error": MORE_THAN_NONE,

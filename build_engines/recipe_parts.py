@@ -15,18 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrator_names import Calibrator
 from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.items import OnUnlisted
 from build_engines.data.log_rows import LogFormat
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.evaluation.metrics import CUTOFFS
+from build_engines.proof.fairness_part import FairnessPart
 from server.artifacts.errors import ArtifactError
 from server.artifacts.schema import check_model_name
 
 JUDGED_BY = ("ndcg", "recall", "mrr")
 TARGET_KINDS = ("onnxruntime", "tensorrt_rtx", "tensorrt")
 _CAPABILITY = re.compile(r"sm[0-9]{2,3}[a-z]?")
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "mixed"]
 OnRefused = Literal["stop", "publish_parent"]
 
 
@@ -87,13 +89,15 @@ class NetworkPart:
     """Sizes of the network ([network]): ``SasRecConfig`` without the catalogue's size.
 
     Attributes:
-        dim: width, a multiple of ``heads``.
+        dim: width, a multiple of ``heads`` unless ``head_dim`` is given.
         blocks: transformer blocks.
         heads: attention heads.
         length: newest items of a history that the model sees.
         dropout: in training.
         tau: temperature of the cosine.
         ffn_multiplier: inner width over ``dim``.
+        head_dim: width of a head; None: ``dim / heads``.
+        inner: inner width; None: ``ffn_multiplier * dim``.
         item_features: sum brand, category, price band and attributes into the item vectors.
     """
 
@@ -104,11 +108,13 @@ class NetworkPart:
     dropout: float = 0.5
     tau: float = 0.07
     ffn_multiplier: float = 4.0
+    head_dim: int | None = None
+    inner: int | None = None
     item_features: bool = True
 
     def __post_init__(self) -> None:
         """Check what sizes say of each other."""
-        if self.dim % self.heads:
+        if self.head_dim is None and self.dim % self.heads:
             raise ValueError(f"heads is {self.heads} and dim is {self.dim}; dim must be a multiple of heads")
         if self.ffn_multiplier * self.dim < 1:
             raise ValueError(
@@ -135,20 +141,64 @@ class TrainPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PqPart:
+    """The item table as product codes ([quantize.pq]; only with ``table = "pq"``).
+
+    Attributes:
+        subspaces: codes of a row, and so its bytes; a divisor of network.dim.
+        codes: to choose from, in each subspace.
+        rotate: learn a rotation before the rows are cut into pieces (OPQ).
+        rounds: of k-means.
+        tune_steps: of training the codebooks to rank as the table does, codes fixed (0: none).
+        queries: of the network, on histories that it was trained on, by which an error is weighed and codebooks are tuned.
+        scored: "decoded": unpacked to INT8 when a server loads it, as fast as an INT8 table. "lookup": scores are sums of
+            looked-up products; the least memory, and slower on a CPU.
+    """
+
+    subspaces: int = 32
+    codes: int = 256
+    rotate: bool = True
+    rounds: int = 12
+    tune_steps: int = 0
+    queries: int = 8192
+    scored: Literal["decoded", "lookup"] = "decoded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizePart:
     """How the candidate is compressed ([quantize]).
 
     Attributes:
-        precision: "fp32" publishes the parent itself.
+        precision: "fp32" publishes the parent itself. "mixed": of the linears those stay FP32 that cost more quality than
+            they bring speed (``mixed_budget``).
         linears: also the matrices inside the blocks, not only the item table.
+        table: the item table in INT8 with a scale a row, or as product codes.
+        pq: of the product codes.
+        neighbours: keep this many of each item's transitions at most, ids in 16 bits and weights in 8 (0: as they are).
+        calibrator: how the range of activations is found from what was seen, see ``compression.calibrators``.
+        percentile: of absolute values that "percentile" keeps (50..100).
+        mixed_budget: how far "mixed" may move the best scores, over how far they are apart.
         samples: calibration histories (>= 1); never more than the split sets apart.
         seed: of their choice.
     """
 
     precision: Precision = "int8"
     linears: bool = False
+    table: Literal["int8", "pq"] = "int8"
+    pq: PqPart = field(default_factory=PqPart)
+    neighbours: int = 0
+    calibrator: Calibrator = "percentile"
+    percentile: float = 99.99
+    mixed_budget: float = 0.02
     samples: int = 512
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what they say of each other."""
+        if self.precision == "fp32" and (self.table == "pq" or self.neighbours):
+            raise ValueError(
+                'precision is "fp32", which publishes the model as it is; leave table and neighbours out, or use "int8"'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,12 +267,16 @@ class GatePart:
         max_slice_loss: to the FP32 parent on a slice; refused where the whole interval is above it.
         batch_sizes: at which the candidate must be faster than its parent.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         min_overlap: mean share of top items that golden answers share with the reference; None: by precision.
         allow_below_floor: publish, flagged, what does not beat the transition counts.
         max_users: judge on at most this many (0: all).
         seed: of resampling and of the choice of users.
         on_refused: "publish_parent" builds and publishes the FP32 parent instead of a refused candidate.
+        fairness: groups of items and users ([gate.fairness]).
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``; no user ids are in it.
     """
 
     metric: str = "ndcg@10"
@@ -230,12 +284,16 @@ class GatePart:
     max_slice_loss: float = 0.05
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 60
     min_overlap: float | None = None
     allow_below_floor: bool = False
     max_users: int = 0
     seed: int = 0
     on_refused: OnRefused = "stop"
+    fairness: FairnessPart = field(default_factory=FairnessPart)
+    footprint: bool = True
+    keep_examples: bool = True
 
     def __post_init__(self) -> None:
         """Check the metric's name."""
@@ -249,10 +307,12 @@ class PublishPart:
     Attributes:
         keep: versions to keep of this model, the current one always (>= 1).
         activate: make the new version current.
+        signing_key: private key that signs the version, see ``python -m build_engines keys new``; None: it is not signed.
     """
 
     keep: int = 5
     activate: bool = True
+    signing_key: Path | None = None
 
 
 def metric_cutoff(metric: str) -> int:

@@ -4,6 +4,9 @@ A key that nobody reads is a wish that nobody hears, so an unknown one is an err
 known key. Ranges stand in one table, ``recipe_limits``; what values say of each other is the dataclasses' own business
 (``__post_init__`` raises ``ValueError``), and the place is added here.
 
+An array of tables (``[[compress]]``) is a tuple of a dataclass that reads its entries itself (``EntryReader``), because what
+fields an entry has depends on it. Entries are counted from 0, as ``--set compress.0.key=value`` does.
+
 Paths in a file are relative to that file; paths in a ``--set`` are relative to where the command was typed.
 """
 
@@ -17,7 +20,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -25,6 +28,9 @@ from build_engines.errors import RecipeError
 from build_engines.recipe_limits import LIMITS
 
 T = TypeVar("T")
+RECIPE_VERSION = 1  # goes up when an old builder would read a recipe as something else than it says
+SEARCH = "search"  # section of ``build_engines.search``
+ARRAYS = ("compress",)  # keys of arrays of tables
 _NOT_TOML = (
     ValueError,
     RecursionError,
@@ -58,8 +64,8 @@ class Origin:
         return path if path.is_absolute() or key in self.set_keys else self.file.parent / path
 
 
-def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
-    """A TOML file as a table, and its text.
+def read_table(file: Path) -> tuple[dict[str, Any], str]:
+    """A TOML file as a table with all its sections, and its text.
 
     Raises:
         RecipeError: it cannot be read, or is not TOML; names the line.
@@ -71,19 +77,55 @@ def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise RecipeError(f"{file}: cannot be read ({error.strerror}); name a recipe file") from error
     try:
-        return tomllib.loads(text), text
+        table = tomllib.loads(text)
     except _NOT_TOML as error:
         raise RecipeError(f"{file}: is not TOML: {error}") from error
+    _refuse_newer(file, table.pop("recipe_version", RECIPE_VERSION))
+    return table, text
+
+
+def parse_toml(file: Path) -> tuple[dict[str, Any], str]:
+    """A recipe as a table, and its text; what ``search`` varies is left out: a build is of what the file says otherwise.
+
+    Raises:
+        RecipeError: it cannot be read, or is not TOML; names the line.
+    """
+    table, text = read_table(file)
+    table.pop(SEARCH, None)
+    return table, text
+
+
+def _refuse_newer(file: Path, version: object) -> None:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise RecipeError(f"{file}: recipe_version is {version!r}, must be a whole number of 1 or more")
+    if version > RECIPE_VERSION:
+        raise RecipeError(
+            f"{file}: recipe_version is {version}, this builder reads up to {RECIPE_VERSION}: the recipe is for a newer "
+            "builder; upgrade vitrine here, or write the recipe for this one and leave the key out"
+        )
+
+
+@runtime_checkable
+class EntryReader(Protocol):
+    """A dataclass that is an entry of an array of tables."""
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], origin: Origin, key: str) -> Self:
+        """Read an entry; raises ``RecipeError``."""
+        ...
 
 
 def apply_sets(table: dict[str, Any], sets: Sequence[str]) -> frozenset[str]:
     """Write ``a.b=value`` settings into ``table``; a value that is not TOML is taken as text.
 
+    A whole number behind the name of an array of tables is one of its entries, counted from 0; the one behind the last is a
+    new one.
+
     Returns:
         The dotted keys that were set.
 
     Raises:
-        RecipeError: a setting has no ``=``, or goes through a key that is no table.
+        RecipeError: a setting has no ``=``, goes through a key that is no table, or names an entry that is not there.
     """
     keys = set()
     for setting in sets:
@@ -91,17 +133,37 @@ def apply_sets(table: dict[str, Any], sets: Sequence[str]) -> frozenset[str]:
         *parents, last = path = dotted.strip().split(".")
         if not equals or not all(path):
             raise RecipeError(f"--set {setting!r}: write it as section.key=value")
-        place = table
-        for name in parents:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise RecipeError(f"--set {setting!r}: {name!r} is a value, not a section")
+        place: Any = table
+        for name, below in zip(parents, path[1:], strict=True):
+            place = _below(setting, place, name, below)
+        if isinstance(place, list):
+            raise RecipeError(f"--set {setting!r}: name a key of the entry, {dotted.strip()}.key=value")
         place[last] = _value(text.strip())
         keys.add(".".join(path))
     return frozenset(keys)
 
 
-def decode(kind: type[T], table: object, origin: Origin, key: str = "") -> T:
+def _below(setting: str, place: Any, name: str, below: str) -> Any:
+    if isinstance(place, list):
+        number = int(name) if name.isdecimal() else -1
+        if not 0 <= number <= len(place):
+            there = (
+                f"0 to {len(place) - 1}, and {len(place)} is a new one"
+                if place
+                else "none, and 0 is a new one"
+            )
+            raise RecipeError(f"--set {setting!r}: {name!r} is no entry; there are {there}")
+        if number == len(place):
+            place.append({})
+        found = place[number]
+    else:
+        found = place.setdefault(name, [] if name in ARRAYS and below.isdecimal() else {})
+    if not isinstance(found, dict | list):
+        raise RecipeError(f"--set {setting!r}: {name!r} is a value, not a section")
+    return found
+
+
+def decode(kind: type[T], table: object, origin: Origin, key: str = "", *, what: str = "") -> T:
     """One table as one frozen dataclass; fields that are dataclasses are sub-tables.
 
     Args:
@@ -109,6 +171,7 @@ def decode(kind: type[T], table: object, origin: Origin, key: str = "") -> T:
         table: what TOML gave.
         origin: for messages and paths.
         key: dotted key of the table; empty for the whole file.
+        what: what it is beside its key, for messages.
 
     Raises:
         RecipeError: an unknown or missing key, a value of another type, or one out of range; names the place.
@@ -119,7 +182,7 @@ def decode(kind: type[T], table: object, origin: Origin, key: str = "") -> T:
     hints = typing.get_type_hints(kind)
     for name in table:
         if name not in fields:
-            raise RecipeError(_unknown(name, list(fields), origin, key))
+            raise RecipeError(_unknown(name, list(fields), origin, key) + (f" ({what})" if what else ""))
     values = {name: _field(hints[name], value, origin, _join(key, name)) for name, value in table.items()}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -132,10 +195,13 @@ def decode(kind: type[T], table: object, origin: Origin, key: str = "") -> T:
     try:
         return kind(**values)
     except ValueError as error:
-        raise RecipeError(f"{origin.section(key)}: {error}") from error
+        raise RecipeError(f"{origin.section(key)}{f' ({what})' if what else ''}: {error}") from error
 
 
 def _field(hint: Any, value: object, origin: Origin, key: str) -> object:
+    entry = next(iter(typing.get_args(hint)), None) if typing.get_origin(hint) is tuple else None
+    if isinstance(entry, type) and isinstance(entry, EntryReader):
+        return _entries(entry, value, origin, key)
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     for option in options:
         if dataclasses.is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
@@ -150,6 +216,14 @@ def _field(hint: Any, value: object, origin: Origin, key: str) -> object:
         return msgspec.convert(value, type=hint)
     except (msgspec.ValidationError, OverflowError) as error:
         raise RecipeError(f"{origin.place(key)} is {value!r}: {error}") from error
+
+
+def _entries(kind: EntryReader, value: object, origin: Origin, key: str) -> tuple[object, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise RecipeError(f"{origin.place(key)} is {value!r}; write each of its entries under [[{key}]]")
+    return tuple(
+        kind.from_table(table, origin, _join(key, str(number))) for number, table in enumerate(value)
+    )
 
 
 def _unknown(name: str, known: list[str], origin: Origin, key: str) -> str:

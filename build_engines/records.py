@@ -8,10 +8,14 @@ Units: seconds, bytes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.data.splits import SplitRule
 from build_engines.models.mix import MixConfig
+from build_engines.proof.records import Footprint, GroupRow, SliceRow
 from build_engines.recipe_parts import NetworkPart
 from server.artifacts.manifest import Calibration, Constant, Cost, Measurement, Target, TensorInfo, Tolerance
 
@@ -88,12 +92,18 @@ class QuantizeRecord(_Record, frozen=True, kw_only=True):
         precision: "fp32" (the parent itself) or "int8".
         calibration: what the scales were measured on; None for fp32.
         scales: activation scales by place.
+        scored: how product codes of the item table are scored; empty: it has none.
+        neighbours: most transitions of an item that are kept (0: as they are).
+        mixed: how each linear's precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
     precision: str
     calibration: Calibration | None = None
     scales: dict[str, float] = {}
+    scored: Literal["", "decoded", "lookup"] = ""
+    neighbours: int = 0
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -184,6 +194,9 @@ class VerifyRecord(_Record, frozen=True, kw_only=True):
         sizes_bytes: tables and engine as one server holds them, and the item table alone, by model.
         hardware: the machine.
         notes: a sentence each.
+        slices: candidate against parent on each slice; empty when there is one model only.
+        groups: fairness, group by group.
+        footprint: of "candidate" and "parent", each in a process of its own.
     """
 
     evidence: tuple[Measurement, ...]
@@ -196,3 +209,6 @@ class VerifyRecord(_Record, frozen=True, kw_only=True):
     sizes_bytes: dict[str, int]
     hardware: dict[str, str]
     notes: tuple[str, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    footprint: dict[str, Footprint] = {}

@@ -11,7 +11,7 @@ from build_engines.fingerprint import digest_of
 from build_engines.hardware import code_version, packages
 from build_engines.states import Output
 from server.artifacts.errors import ArtifactError
-from server.artifacts.manifest import Manifest, Provenance
+from server.artifacts.manifest import CompressionStep, Manifest, Provenance
 from server.artifacts.releases import Releases
 from server.artifacts.repository import OpenedVersion, current_version, open_version, read_manifest, versions
 
@@ -100,8 +100,13 @@ def provenance_of(
     data: Mapping[str, str],
     hardware: Mapping[str, str],
     seeds: Mapping[str, int],
+    chain: Sequence[CompressionStep] = (),
 ) -> Provenance:
     """Where a version came from, enough to make it again."""
+    durations_s: dict[str, float] = {}
+    for state in states:  # steps of a chain are stages of one name
+        name = state.output.stage
+        durations_s[name] = durations_s.get(name, 0.0) + state.output.seconds
     return Provenance(
         recipe=recipe.text,
         recipe_sha256=recipe.sha256,
@@ -111,7 +116,8 @@ def provenance_of(
         packages=packages(),
         hardware=dict(hardware),
         seeds=dict(seeds),
-        durations_s={state.output.stage: state.output.seconds for state in states},
+        durations_s=durations_s,
+        chain=tuple(chain),
     )
 
 

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.report import steps_taken
+from build_engines.compression.step_records import StepRecord
+from build_engines.proof.records import Footprint, GroupRow, SliceRow
 from build_engines.records import CurvePoint, ModelFigures, SpeedRow
+from build_engines.report_frame import StepTaken
 from build_engines.states import Verified
 from server.artifacts.manifest import Calibration, Cost, Measurement, Provenance, Target
-
-REPORT_JSON, REPORT_HTML = "report.json", "report.html"
-
-
-class StepTaken(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage: its name, how long it took, what it has to say."""
-
-    stage: str
-    seconds: float
-    notes: tuple[str, ...]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +25,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         description: of the recipe.
         precision: of what serves.
         steps: what was done.
+        chain: steps of compression before quantization.
+        mixed: how each product's precision was chosen; None: all have the same.
         users: in the log.
         items: in the catalogue.
         events: in the log.
@@ -43,6 +40,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         speed: parent against candidate.
         cost: of the candidate.
         sizes_bytes: by model.
+        slices: where it may hurt.
+        groups: fairness, group by group.
+        footprint: of the engines, each in a process of its own.
         targets: what was compiled.
         calibration: on what scales were measured.
         provenance: enough to make it again.
@@ -65,9 +65,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     speed: tuple[SpeedRow, ...]
     cost: Cost
     sizes_bytes: dict[str, int]
+    slices: tuple[SliceRow, ...]
+    groups: tuple[GroupRow, ...]
+    footprint: dict[str, Footprint]
     targets: tuple[Target, ...]
     calibration: Calibration | None
     provenance: Provenance
+    chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_report(
@@ -85,15 +90,22 @@ def make_report(
     quantized = exported.quantized
     trained = quantized.trained
     loaded = trained.loaded
-    states = (loaded, trained, quantized, exported, compiled, verified)
+    states = (loaded, trained.uncompressed, quantized, exported, compiled, verified)
+    taken = [
+        StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
+        for state in states
+    ]
     return Report(
         model=model,
         description=description,
         precision=exported.record.graph.precision,
-        steps=tuple(
-            StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
-            for state in states
+        steps=(
+            *taken[:2],
+            *steps_taken((one.output, one.step) for one in trained.line if one.step is not None),
+            *taken[2:],
         ),
+        chain=trained.chain,
+        mixed=quantized.record.mixed,
         users=loaded.record.users,
         items=loaded.record.items,
         events=loaded.record.events,
@@ -107,6 +119,9 @@ def make_report(
         speed=verified.record.speed,
         cost=verified.record.cost,
         sizes_bytes=verified.record.sizes_bytes,
+        slices=verified.record.slices,
+        groups=verified.record.groups,
+        footprint=verified.record.footprint,
         targets=targets,
         calibration=quantized.record.calibration,
         provenance=provenance,

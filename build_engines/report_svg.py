@@ -35,14 +35,14 @@ class Bar:
 
 def line_chart(title: str, lines: Sequence[Line], *, x_label: str, y_label: str) -> str:
     """Lines with markers, a grid and a legend; an empty text when there is nothing to draw."""
-    drawn = [(line, [(x, y) for x, y in line.points if y is not None and _drawable(y)]) for line in lines]
+    drawn = [(line, [(x, y) for x, y in line.points if y is not None and drawable(y)]) for line in lines]
     drawn = [(line, points) for line, points in drawn if points]
     if not drawn:
         return ""
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     x_low, x_high = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
-    y_low, y_high = _bounds(ys, from_zero=min(ys) >= 0 and max(ys) > 2 * min(ys))
+    y_low, y_high = bounds(ys, from_zero=min(ys) >= 0 and max(ys) > 2 * min(ys))
 
     def place(x: float, y: float) -> tuple[float, float]:
         return _x((x - x_low) / (x_high - x_low)), _y((y - y_low) / (y_high - y_low))
@@ -64,13 +64,13 @@ def line_chart(title: str, lines: Sequence[Line], *, x_label: str, y_label: str)
 
 def bar_chart(title: str, bars: Sequence[Bar], *, y_label: str) -> str:
     """Grouped bars with whiskers; an empty text when there is nothing to draw."""
-    bars = [bar for bar in bars if _drawable(bar.value)]
+    bars = [bar for bar in bars if drawable(bar.value)]
     if not bars:
         return ""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     names = list(dict.fromkeys(bar.name for bar in bars))
-    ends = [end for bar in bars for end in (bar.value, *(bar.interval or ())) if _drawable(end)]
-    y_low, y_high = _bounds([0.0, *ends], from_zero=True)
+    ends = [end for bar in bars for end in (bar.value, *(bar.interval or ())) if drawable(end)]
+    y_low, y_high = bounds([0.0, *ends], from_zero=True)
     parts = _frame(title, "", y_label, y_low, y_high)
     group_width = (_WIDTH - _LEFT - _RIGHT) / len(groups)
     bar_width = 0.8 * group_width / len(names)
@@ -84,7 +84,7 @@ def bar_chart(title: str, bars: Sequence[Bar], *, y_label: str) -> str:
             f'<rect x="{x:.1f}" y="{min(y, zero_y):.1f}" width="{bar_width * 0.9:.1f}" '
             f'height="{abs(zero_y - y):.1f}" fill="{colour}"><title>{html.escape(bar.name)}: {bar.value:.4g}</title></rect>'
         )
-        if bar.interval is not None and all(_drawable(end) for end in bar.interval):
+        if bar.interval is not None and all(drawable(end) for end in bar.interval):
             middle = x + bar_width * 0.45
             ends_y = [_y((end - y_low) / (y_high - y_low)) for end in bar.interval]
             parts.append(
@@ -99,11 +99,13 @@ def bar_chart(title: str, bars: Sequence[Bar], *, y_label: str) -> str:
     return _svg(parts, title)
 
 
-def _drawable(value: float) -> bool:
+def drawable(value: float) -> bool:
+    """Whether a figure has a place on an axis."""
     return abs(value) < 1e100  # neither NaN nor infinite, and differences of two stay finite
 
 
-def _bounds(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
+def bounds(values: Sequence[float], *, from_zero: bool) -> tuple[float, float]:
+    """The ends of an axis, with a little room."""
     low, high = min(values), max(values)
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -7,8 +7,8 @@ stage left on disk (``Output``), a record that says what it is, and the state be
 files and are read by whoever needs them. ``Verified`` is the gate: with missing, failed or NaN evidence it
 cannot be constructed, and ``publish`` takes nothing else.
 
-A new step (distil, prune, share) returns the state that it took (``Trained`` for a tuned or pruned one), so
-that any chain of them fits.
+A step of compression (distil, prune, share) returns the state that it took (``Trained`` for a tuned or pruned one), so
+that any chain of them fits; ``Trained.uncompressed`` is what the candidate is judged against.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from build_engines.compression.records import CompressRecord
 from build_engines.records import (
     CompileRecord,
     ExportRecord,
@@ -30,7 +31,7 @@ from server.artifacts.repository import OpenedVersion
 
 # What must have been measured before anything is published; a compressed candidate must prove more.
 REQUIRED_EVIDENCE: tuple[Kind, ...] = ("parity", "floor")
-REQUIRED_OF_COMPRESSED: tuple[Kind, ...] = ("quality", "speed", "parity", "floor")
+REQUIRED_OF_COMPRESSED: tuple[Kind, ...] = ("quality", "speed", "size", "parity", "floor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +89,36 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Weights, transition counts and popularity, and how they are mixed."""
+    """Weights, transition counts and popularity, and how they are mixed.
+
+    Attributes:
+        loaded: the state before training.
+        output: of ``train``, or of the last step of compression.
+        record: of training, with the sizes that the network has now.
+        before: the state before the last step of compression; None: there was none.
+        step: what that step did.
+    """
 
     loaded: Loaded
     output: Output
     record: TrainRecord
+    before: Trained | None = None
+    step: CompressRecord | None = None
+
+    @property
+    def uncompressed(self) -> Trained:
+        """As it was trained."""
+        return self if self.before is None else self.before.uncompressed
+
+    @property
+    def line(self) -> tuple[Trained, ...]:
+        """As it was trained, and behind each step."""
+        return (self,) if self.before is None else (*self.before.line, self)
+
+    @property
+    def chain(self) -> tuple[CompressRecord, ...]:
+        """What each step did."""
+        return tuple(one.step for one in self.line if one.step is not None)
 
     @property
     def content(self) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from build_engines.data.sequences import Sequences
 from build_engines.data.splits import Cases, Split
 from build_engines.evaluation.evaluate import Evaluation, compare, evaluate_scores, evaluate_topk
+from build_engines.evaluation.metrics import per_case
 from build_engines.gate import (
     ALL,
     ReferenceAgreement,
@@ -25,10 +26,18 @@ from build_engines.gate import (
     parity_evidence,
     quality_evidence,
     refuse_unless_all_hold,
+    slice_rows,
     speed_evidence,
 )
 from build_engines.hardware import describe_hardware
 from build_engines.models.mix import mix_scores_BN
+from build_engines.proof.examples import write_examples
+from build_engines.proof.fairness import Shown, fairness_evidence, group_rows
+from build_engines.proof.footprint import ask_of_version, measured
+from build_engines.proof.records import Footprint, GroupRow, SliceRow
+from build_engines.proof.shop_examples import recommender_examples, shop_groups
+from build_engines.proof.sizes import size_evidence
+from build_engines.proof.slices import value_masks
 from build_engines.ranker import RankerUnderTest, ServedRanker
 from build_engines.recipe_parts import GatePart
 from build_engines.records import ModelFigures, SpeedRow, VerifyRecord
@@ -41,6 +50,7 @@ from build_engines.trained_files import Reference, TrainedArrays, read_reference
 from build_engines.version_files import draft_manifest, lay_out, with_files, write_golden_answers
 from server.artifacts.manifest import Cost, Measurement, Tolerance
 from server.artifacts.repository import OpenedVersion
+from server.encoding import tables
 
 CANDIDATE, PARENT, COUNTS, POPULARITY = "candidate", "parent", "counts", "popularity"
 COMPARED_ITEMS = 20
@@ -50,6 +60,7 @@ COMPARED_ITEMS = 20
 TOLERANCES = {
     "fp32": Tolerance(score_abs=2e-3, score_rel=1e-3, min_overlap=0.9),
     "int8": Tolerance(score_abs=0.1, score_rel=0.02, min_overlap=0.8),
+    "pq": Tolerance(score_abs=0.1, score_rel=0.02, min_overlap=0.8),
 }
 
 
@@ -67,14 +78,21 @@ def run(compiled: Compiled, part: VerifyPart, work: Work) -> VerifyRecord:
     rankers = {CANDIDATE: _ranker(compiled, CANDIDATE, part.model, shop, cases, work)}
     if compiled.compressed:
         rankers[PARENT] = _ranker(compiled, PARENT, part.model, shop, cases, work)
-    gate = _evaluations(compiled, rankers, split, cases, work)
+    gate = _evaluations(compiled, rankers, split, cases, _categories(cases, shop), work)
     hardware = describe_hardware()
     speed, cost = _speed(rankers, cases, part.gate, hardware["cpu"], work)
-    evidence, flags = _judge(compiled, rankers, gate, speed, part.gate)
+    evidence, flags, slices = _judge(compiled, rankers, gate, speed, part.gate)
+    groups = _groups(gate, cases, split, shop, part.gate)
+    evidence += tuple(fairness_evidence(groups, part.gate.fairness))
+    sizes = _sizes(work.folder, compiled, rankers)
+    if PARENT in sizes:
+        evidence += (size_evidence(sizes[PARENT], sizes[CANDIDATE], part.gate.max_size_ratio),)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
     refuse_unless_all_hold(part.model, evidence, flags)
     counts_N1 = split.train_counts_N1()
+    if part.gate.keep_examples:
+        write_examples(work.folder / CANDIDATE, recommender_examples(cases, counts_N1, gate[CANDIDATE].masks))
     everyone = evaluate_topk(CANDIDATE, rankers[CANDIDATE].top_k, split.test, counts_N1)
     return VerifyRecord(
         evidence=evidence,
@@ -84,8 +102,11 @@ def run(compiled: Compiled, part: VerifyPart, work: Work) -> VerifyRecord:
         tolerance=TOLERANCES[compiled.exported.record.graph.precision],
         gate={name: _figures(one) for name, one in gate.items()},
         test={CANDIDATE: _figures(everyone)},
-        sizes_bytes=_sizes(work.folder, compiled, rankers),
+        sizes_bytes=sizes,
         hardware=hardware,
+        slices=slices,
+        groups=groups,
+        footprint=_footprint(rankers, part.gate, work),
     )
 
 
@@ -122,7 +143,7 @@ def _ranker(compiled: Compiled, which: str, model: str, shop: Shop, cases: Cases
     figures = {"items": float(len(shop.catalogue))}
     manifest = draft_manifest(model, folder, graph, targets, TOLERANCES[graph.precision], figures)
     opened = OpenedVersion(manifest=manifest, folder=folder)
-    rows = next(table.shape[0] for table in graph.tables if table.tensor == "item_emb_ND")
+    rows = next(table.shape[0] for table in graph.tables if table.tensor == tables.POPULARITY)
     write_golden_answers(opened, list(cases.histories.slice(0, 8)), _listed(shop, rows))
     return ServedRanker(OpenedVersion(manifest=with_files(manifest, folder), folder=folder))
 
@@ -138,20 +159,27 @@ def _evaluations(
     rankers: Mapping[str, ServedRanker],
     split: Split,
     cases: Cases,
+    more: Mapping[str, npt.NDArray[np.bool_]],
     work: Work,
 ) -> dict[str, Evaluation]:
     counts_N1 = split.train_counts_N1()
     found = {}
     for done, (name, ranker) in enumerate(rankers.items()):
         work.progress.step("evaluating through the serving code, model", done, len(rankers), name)
-        found[name] = evaluate_topk(name, ranker.top_k, cases, counts_N1)
+        found[name] = evaluate_topk(name, ranker.top_k, cases, counts_N1, more_slices=more)
     work.progress.step("evaluating through the serving code, model", len(rankers), len(rankers))
     trained = compiled.exported.quantized.trained
     arrays = read_trained(trained.output.folder)
-    found[COUNTS] = evaluate_scores(COUNTS, _CountsAlone(arrays, compiled), cases, counts_N1)
+    found[COUNTS] = evaluate_scores(
+        COUNTS, _CountsAlone(arrays, compiled), cases, counts_N1, more_slices=more
+    )
     popular_1N = arrays.popularity_N[None, :].astype(np.float32)
     found[POPULARITY] = evaluate_scores(
-        POPULARITY, lambda histories: np.repeat(popular_1N, len(histories), axis=0), cases, counts_N1
+        POPULARITY,
+        lambda histories: np.repeat(popular_1N, len(histories), axis=0),
+        cases,
+        counts_N1,
+        more_slices=more,
     )
     return found
 
@@ -193,8 +221,9 @@ def _judge(
     gate: Mapping[str, Evaluation],
     speed: tuple[SpeedRow, ...],
     part: GatePart,
-) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+) -> tuple[tuple[Measurement, ...], tuple[str, ...], tuple[SliceRow, ...]]:
     evidence: list[Measurement] = []
+    slices: tuple[SliceRow, ...] = ()
     if PARENT in gate:
         verdicts = compare(
             gate[PARENT],
@@ -204,15 +233,49 @@ def _judge(
             slice_limit=part.max_slice_loss,
             seed=part.seed,
         )
+        slices = slice_rows(verdicts)
         evidence += quality_evidence(verdicts, part)
         evidence += speed_evidence(speed, part)
-    reference = read_reference(compiled.exported.quantized.trained.output.folder)
+    trained = compiled.exported.quantized.trained
     for name, ranker in rankers.items():
+        whose = trained if name == CANDIDATE else trained.uncompressed
+        reference = read_reference(whose.output.folder)
         precision = compiled.exported.record.graph.precision if name == CANDIDATE else "fp32"
         evidence.append(parity_evidence(name, agreement(ranker, reference), precision, part))
     versus_counts = compare(gate[COUNTS], gate[CANDIDATE], metric=part.metric, limit=0.0, seed=part.seed)[ALL]
     floor, flags = floor_evidence(versus_counts, part)
-    return (*evidence, floor), flags
+    return (*evidence, floor), flags, slices
+
+
+def _categories(cases: Cases, shop: Shop) -> dict[str, npt.NDArray[np.bool_]]:
+    categories = shop.catalogue.frame["category"].to_list()
+    return value_masks("category", [categories[row - 1] for row in cases.targets_C.tolist()])
+
+
+def _groups(
+    gate: Mapping[str, Evaluation], cases: Cases, split: Split, shop: Shop, part: GatePart
+) -> tuple[GroupRow, ...]:
+    shown = {
+        name: Shown(top_rows_CK=gate[name].top_rows_CK, quality_C=per_case(gate[name].ranks_C)[part.metric])
+        for name in (CANDIDATE, PARENT)
+        if name in gate
+    }
+    groups = shop_groups(
+        cases,
+        split.train_counts_N1(),
+        {name: shop.catalogue.frame[name].to_list() for name in ("category", "brand")},
+        part.fairness,
+    )
+    return group_rows(shown[CANDIDATE], shown.get(PARENT), groups, part.fairness, seed=part.seed)
+
+
+def _footprint(rankers: Mapping[str, ServedRanker], part: GatePart, work: Work) -> dict[str, Footprint]:
+    found = {}
+    for name, ranker in rankers.items() if part.footprint else ():
+        work.progress.say(f"  {name}: memory, latency and CPU in a process of its own")
+        opened = ranker.opened
+        found[name] = measured(ask_of_version(opened.folder, opened.manifest, batch_sizes=part.batch_sizes))
+    return found
 
 
 def _figures(evaluation: Evaluation) -> ModelFigures:
@@ -228,8 +291,10 @@ def _sizes(folder: Path, compiled: Compiled, rankers: Mapping[str, ServedRanker]
     targets = {CANDIDATE: compiled.record.targets, PARENT: compiled.record.parent}
     sizes = {}
     for name in rankers:
-        tables = list((folder / name / "tables").iterdir())
+        stored = list((folder / name / "tables").iterdir())
         engines = [folder / name / one.file for one in targets[name] if one.kind == "onnxruntime"]
-        sizes[name] = sum(path.stat().st_size for path in (*tables, *engines))
-        sizes[f"{name} item table"] = (folder / name / "tables" / "item_emb_ND.npy").stat().st_size
+        sizes[name] = sum(path.stat().st_size for path in (*stored, *engines))
+        sizes[f"{name} item table"] = sum(
+            path.stat().st_size for path in stored if path.stem.removeprefix("packed_").startswith("item_")
+        )
     return sizes

@@ -137,6 +137,8 @@ def _described(info: Any) -> str:
         return f"{info.name}: sentence encoder, being loaded"
     if info.task == ENCODER_TASK:
         size = f"vectors of {info.limits['dim']} of texts of up to {longest:,} tokens"
+    elif "max_candidates" in info.limits and not info.items:
+        size = f"ranks up to {info.limits['max_candidates']:,} recommendations again"
     else:
         size = f"{info.items:,} items" if info.items else f"texts of up to {longest:,} tokens"
     return f"{info.name} version {info.version}: {size}, {info.engine}, {info.precision}"

@@ -67,6 +67,7 @@ class Application:
         service: the product.
         text: the text half; None where no text model is served.
         encoder: the encoder with its endpoint; None where none is served. Its ``encoder`` is for the other products.
+        reranker: of the recommender's best items; None where none is set.
         copy: product copy; None where it is off, and until it is loaded.
         knowledge: the shop's pages; None where there are none, and until they are opened.
         support: customer service; None where it is off, and until it is loaded.
@@ -90,7 +91,8 @@ class Application:
         self._keys = Keys(settings.api_keys)
         self.text = self._open_text(open_text, access)
         self.encoder = self._open_encoder(open_encoder, access)
-        self.model = self._open_recommender(open_model)
+        recommender = self._open_recommender(open_model)
+        self.model, self.reranker = published.with_reranker(recommender, settings, self.telemetry)
         info = self.model.info()
         self.admission = Admission(
             info.name,
@@ -110,6 +112,8 @@ class Application:
             self.service.companions.append(self.text.service)
         if self.encoder is not None:
             self.service.companions.append(self.encoder.service)
+        if self.reranker is not None:
+            self.service.companions.append(self.reranker)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
@@ -282,7 +286,7 @@ class Application:
         measure_server(
             self.telemetry,
             self.model,
-            [side for side in (self.text, self.encoder) if side is not None],
+            [side for side in (self.text, self.encoder, self.reranker) if side is not None],
             admission=self.admission,
             connections=self.connections,
             grpc_connections=lambda: len(self._grpc) if self._grpc else 0,

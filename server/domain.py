@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 AttributeValue = str | float | int | bool | None
+RERANK_TASK = "reranking"  # of a re-ranker's manifests
 
 
 class ServedBy(Enum):
@@ -20,6 +21,13 @@ class ServedBy(Enum):
 
     MODEL = "model"
     FALLBACK = "fallback"
+
+
+class RankedBy(Enum):
+    """Whose order an answer of the model tier has, where a re-ranker is configured."""
+
+    RERANKER = "reranker"
+    RECOMMENDER = "recommender"
 
 
 class Stage(Enum):
@@ -75,6 +83,7 @@ class RecommendRequest:
         fields: item data to return with each item ("title", "price", an attribute's name ...).
         user_id: opaque; never logged, never a metric label.
         allow_seen: items of the history may be returned (repeat purchases).
+        rerank: let the re-ranker order the best candidates, where one is configured.
     """
 
     history: tuple[str, ...] = ()
@@ -87,6 +96,7 @@ class RecommendRequest:
     fields: tuple[str, ...] = ()
     user_id: str | None = None
     allow_seen: bool = False
+    rerank: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +123,8 @@ class RecommendResponse:
         item_fields: parallel to ``item_ids`` when ``fields`` was asked, else None.
         fallback_reason: why the fallback tier answered ("cold_start", "deadline", "engine_fault", "not_ready"), or None.
         timings_s: seconds per stage.
+        ranked_by: whose order it is; None where no re-ranker is configured, or the fallback tier answered.
+        rerank_s: seconds in the second stage, its queue included; None where ``ranked_by`` is.
     """
 
     item_ids: tuple[str, ...]
@@ -126,6 +138,8 @@ class RecommendResponse:
     item_fields: tuple[Mapping[str, AttributeValue], ...] | None = None
     fallback_reason: str | None = None
     timings_s: dict[Stage, float] = field(default_factory=dict)
+    ranked_by: RankedBy | None = None
+    rerank_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

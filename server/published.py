@@ -13,6 +13,7 @@ from server.telemetry_interface import BatchRecorder, NullTelemetry
 
 if TYPE_CHECKING:
     from server.pipelines.live_encoder import LiveEncoder
+    from server.pipelines.live_reranker import LiveReranker
     from server.pipelines.product_copy.ports import CopyRules, CopyTemplates
     from server.text_side import LiveTextModel
 
@@ -45,12 +46,14 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
         ArtifactError: nothing is published there, or it cannot be loaded; a sentence says what to do.
     """
     from server.pipelines.live_model import LiveRecommender, LoadOptions
+    from server.pipelines.trust import trusted_keys
 
     options = LoadOptions(
         engine=settings.engine,
         threads=settings.engine_threads or max(1, usable_cores() - 1),
         max_items=settings.batch_max_items,
         max_wait_s=settings.batch_max_wait_ms * 1e-3,
+        trusted=trusted_keys(settings),
     )
     return LiveRecommender(
         settings.repository,
@@ -59,6 +62,43 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
         observe=observe,
         reload_interval_s=settings.reload_interval_s,
     )
+
+
+def with_reranker(
+    model: LiveModel, settings: Settings, telemetry: NullTelemetry
+) -> tuple[LiveModel, LiveReranker | None]:
+    """The recommender behind the re-ranker that the settings name, and the re-ranker; as it was where they name none.
+
+    Raises:
+        ArtifactError: there is no such re-ranker.
+        ValueError: there is no recommender whose items it could rank.
+    """
+    if not settings.reranker:
+        return model, None
+    if not model.info().name:
+        raise ValueError(
+            f"VITRINE_RERANKER is {settings.reranker!r}, and no recommender is published whose items it could rank"
+        )
+    from server.pipelines.live_reranker import LiveReranker
+    from server.pipelines.reranked import RerankedRecommender
+    from server.pipelines.trust import trusted_keys
+
+    reranker = LiveReranker(
+        settings.repository,
+        settings.reranker,
+        candidates=settings.rerank_candidates,
+        observe=telemetry.batcher,
+        reload_interval_s=settings.reload_interval_s,
+        trusted=trusted_keys(settings),
+    )
+    both = RerankedRecommender(model, reranker)
+    telemetry.counter(
+        "vitrine_rerank",
+        "Answers of the model tier by what became of their second stage.",
+        "outcome",
+        lambda: both.outcomes,
+    )
+    return both, reranker
 
 
 def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTextModel | None:

@@ -54,8 +54,19 @@ class Settings:
     batch_max_wait_ms: float = _setting(
         0.0, "longest wait for company while idle; 0: start at once", low=0, high=1000
     )
+    reranker: str = _setting(
+        "", "re-ranker of the recommender's best items; empty: they are served in its own order"
+    )
+    rerank_candidates: int = _setting(
+        0, "items that are ranked again in one request; 0: the re-ranker's own limit", low=0, high=1000
+    )
     reload_interval_s: float = _setting(
         1.0, "how often the repository is looked at for a new version; 0: never", low=0, high=3600
+    )
+
+    trusted_keys: tuple[str, ...] = _setting(
+        (),
+        "public keys (files, or base64), separated by commas: only versions that one of them signed are served; none: any",
     )
 
     host: str = _setting("127.0.0.1", "address of HTTP and gRPC; 0.0.0.0 for all interfaces")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from server.artifacts.repository import OpenedVersion, describe_folder
 from server.artifacts.schema import encode_manifest
 from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, write_catalogue
 from server.encoding.items import pad_left, pad_right
-from server.encoding.tables import PACKED
+from server.encoding.tables import PACKED, catalogue_rows
 from server.engines.base import TensorSpec
 from server.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -107,17 +108,20 @@ def publish_tiny(
     seed: int = 0,
     int8: bool = False,
     parts: Ingredients | None = None,
+    pack: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
 ) -> Tiny:
-    """Export, compile for ONNX Runtime, and publish."""
+    """Export, compile for ONNX Runtime, and publish; ``pack`` makes smaller tables of the FP32 ones."""
     parts = parts or ingredients(seed)
     item_ids = [f"sku-{row}" for row in range(1, parts.items + 1)]
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch)
         stored = stored_tables(parts)
-        scales = Int8Scales(scoring=1 / 127) if int8 else None
-        record = export_graph(
-            staging, parts, stored=quantize_catalogue(stored) if int8 else stored, int8=scales
-        )
+        scales = Int8Scales(scoring=1 / 127) if int8 or pack else None
+        if pack is not None:
+            stored = pack(stored)
+        elif int8:
+            stored = quantize_catalogue(stored)
+        record = export_graph(staging, parts, stored=stored, int8=scales)
         targets = compile_graph(staging, staging, record, [TargetSpec(kind="onnxruntime")])
         columns = {
             "title": [f"Product {row}" for row in range(1, parts.items + 1)],
@@ -181,7 +185,7 @@ def _golden(staging: Path, record, targets) -> None:  # type: ignore[no-untyped-
     rng = np.random.default_rng(7)
     histories = [rng.integers(1, int(record.parameters["items"]) + 1, n).tolist() for n in (1, 2, 5, LENGTH)]
     bound = load_bound(staging, record)
-    rows = len(bound["item_emb_ND"])
+    rows = catalogue_rows(bound)
     candidate = np.zeros((len(histories), rows), np.bool_)
     candidate[:, 1 : int(record.parameters["items"]) + 1] = True
     candidate[-1, : rows // 2] = False

@@ -5,14 +5,16 @@ Suffixes: N texts, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from build_engines.encoder.recipe_parts import EncoderGatePart
-from build_engines.intents.figures import PairedTexts
+from build_engines.proof.paired_right import PairedTexts
+from build_engines.proof.records import SliceRow
+from build_engines.proof.slices import judged, of_right, value_masks
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Measurement
 
@@ -63,7 +65,7 @@ def recall_evidence(paired: PairedTexts, part: EncoderGatePart) -> Measurement:
     """How many questions lose the passage that they found first, less those that win it."""
     loss, limit = paired.loss_points / 100, part.max_recall_loss
     low, high = paired.loss_ci[0] / 100, paired.loss_ci[1] / 100
-    note = f"{paired.parent_accuracy:.4f} to {paired.candidate_accuracy:.4f}"
+    note = _paired_note(paired, 100 * limit)
     return Measurement(
         kind="quality",
         name="loss of the passage found first (R@1) to the FP32 parent",
@@ -94,6 +96,30 @@ def neighbours_evidence(same_N: npt.NDArray[np.bool_], part: EncoderGatePart) ->
     )
 
 
+def slice_rows(
+    right: Mapping[str, Mapping[str, npt.NDArray[np.bool_]]],
+    languages: Mapping[str, Sequence[str]],
+    part: EncoderGatePart,
+    names: tuple[str, str],
+) -> tuple[SliceRow, ...]:
+    """Each metric in each language, judged as one of many.
+
+    Args:
+        right: by metric, which examples each engine gets right.
+        languages: by metric, of each example.
+        part: the limits.
+        names: of parent and candidate in ``right``; nothing is judged where there is no parent.
+    """
+    parent, candidate = names
+    rows = []
+    for metric, engines in right.items():
+        if parent in engines and candidate in engines and engines[candidate].size:
+            for name, mask in value_masks("language", languages[metric]).items():
+                sides = engines[parent][mask], engines[candidate][mask]
+                rows.append(of_right(name, metric, *sides, limit_points=part.max_slice_loss_points))
+    return judged(rows)
+
+
 def intent_evidence(paired: PairedTexts, part: EncoderGatePart) -> Measurement:
     """Accuracy of the intent head that is lost."""
     loss = paired.loss_points
@@ -107,8 +133,19 @@ def intent_evidence(paired: PairedTexts, part: EncoderGatePart) -> Measurement:
         verdict="pass" if loss <= part.max_intent_loss_points else "fail",
         sample_size=paired.texts,
         interval=paired.loss_ci,
-        note=f"{paired.parent_accuracy:.4f} to {paired.candidate_accuracy:.4f}",
+        note=_paired_note(paired, part.max_intent_loss_points),
     )
+
+
+def _paired_note(paired: PairedTexts, limit_points: float) -> str:
+    note = (
+        f"{paired.parent_accuracy:.4f} to {paired.candidate_accuracy:.4f}; lost {paired.only_parent}, won "
+        f"{paired.only_candidate}, McNemar p {paired.p_value:.3g}"
+    )
+    if paired.decided(limit_points):
+        return note
+    needed = paired.texts_to_decide(limit_points)
+    return f"{note}; the interval alone would need {'no number of' if needed is None else f'about {needed:,}'} texts"
 
 
 def speed_evidence(rows: Sequence[SpeedRow], part: EncoderGatePart) -> list[Measurement]:

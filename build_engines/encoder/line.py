@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.stage_parts import CompressEncoderPart
 from build_engines.encoder.intents import IntentsStagePart
 from build_engines.encoder.intents import run as run_intents
 from build_engines.encoder.load import run as run_load
@@ -21,17 +23,34 @@ from build_engines.encoder.states import (
 from build_engines.intents.sources import file_digests
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_names import ENCODER_STAGES
-from build_engines.states import Start
+from build_engines.states import Output, Start
 from build_engines.steps import Looker, Redo, run_to_published
 from build_engines.workspace import Workspace
 from server.artifacts.releases import Releases
 
 _GRAPH = (
+    *(f"build_engines.compression.{name}" for name in ("calibrators", "knapsack", "mixed", "node_times")),
     "build_engines.models.encoder",
     "build_engines.models.causal",
     "build_engines.models.config_fields",
     "build_engines.onnx_writer",
     "build_engines.targets",
+)
+_COMPRESS = (
+    "build_engines.compression.stage_encoder",
+    "build_engines.compression.families.encoder",
+    "build_engines.compression.families.encoder_state",
+    "build_engines.compression.families.encoder_texts",
+    "build_engines.encoder.load",
+    "build_engines.encoder.texts",
+    "build_engines.intents",
+    "build_engines.data",
+    "build_engines.tuning_loop",
+    "build_engines.models.bfloat16",
+    *_GRAPH,
+    "server.encoding",
+    "server.encoder_domain",
+    "server.support_domain",
 )
 _TOKENS = ("server.encoding", "server.encoder_domain")
 _HERE = tuple(f"build_engines.encoder.{name}" for name in ("load", "texts", "checkpoint", "small_parts"))
@@ -56,6 +75,7 @@ LOAD: Stage[Start, LoadEncoderPart, EncoderLoadRecord, EncoderLoaded] = Stage(
     state=lambda start, output, record: EncoderLoaded(output=output, record=record),
     code=(
         *_HERE,
+        "build_engines.proof.leak",
         "build_engines.encoder.small",
         "build_engines.encoder.small_texts",
         "build_engines.tuning_loop",
@@ -77,8 +97,11 @@ INTENTS: Stage[EncoderLoaded, IntentsStagePart, HeadRecord, Headed] = Stage(
     code=(
         "build_engines.encoder.intents",
         "build_engines.intents",
+        "build_engines.proof.paired_right",
+        "build_engines.proof.sample_size",
         "build_engines.data",
         "build_engines.tuning_loop",
+        "build_engines.report_frame",
         "build_engines.report_svg",
         "build_engines.models.bfloat16",
         "server.support_domain",
@@ -96,6 +119,7 @@ PACKAGE: Stage[Headed, PackageStagePart, PackagesRecord, EncoderPackaged] = Stag
     code=(
         "build_engines.encoder.package",
         "build_engines.intents.head",
+        "build_engines.proof.leak",
         *_HERE,
         *_GRAPH,
         *_TOKENS,
@@ -110,6 +134,7 @@ VERIFY: Stage[EncoderPackaged, VerifyEncoderPart, EncoderVerifyRecord, EncoderVe
     state=lambda packaged, output, record: EncoderVerified(packaged=packaged, output=output, record=record),
     code=(
         *(f"build_engines.encoder.{name}" for name in ("verify", "evidence", "reference", "package")),
+        "build_engines.proof",
         *_HERE,
         *_GRAPH,
         *_TOKENS,
@@ -122,6 +147,35 @@ VERIFY: Stage[EncoderPackaged, VerifyEncoderPart, EncoderVerifyRecord, EncoderVe
     ),
     packages=("onnxruntime", "transformers", "torch", "numpy"),
 )
+
+
+def _compress(loaded: EncoderLoaded, part: CompressEncoderPart, work: Work) -> CompressRecord:
+    from build_engines.compression import stage_encoder
+
+    return stage_encoder.run(loaded, part, work)
+
+
+def compress_stages(
+    recipe: EncoderRecipe,
+) -> list[
+    tuple[Stage[EncoderLoaded, CompressEncoderPart, CompressRecord, EncoderLoaded], CompressEncoderPart]
+]:
+    """A stage for each step that the recipe names, and what it gets."""
+    if not recipe.compress:
+        return []
+    from build_engines.compression.stage import compress_stage
+
+    return [
+        (
+            compress_stage("encoder-compress", entry, _compress, _compressed, _COMPRESS),
+            CompressEncoderPart(number=number, entry=entry, form=recipe.form, intents=recipe.intents),
+        )
+        for number, entry in enumerate(recipe.compress)
+    ]
+
+
+def _compressed(loaded: EncoderLoaded, output: Output, record: CompressRecord) -> EncoderLoaded:
+    return replace(loaded, output=output, before=loaded, step=record)
 
 
 def build(
@@ -145,7 +199,8 @@ def build(
         recipe,
         workspace,
         Redo(first=first, stages=ENCODER_STAGES),
-        parent_instead=recipe.gate.on_refused == "publish_parent" and recipe.package.variant != "fp32",
+        parent_instead=recipe.gate.on_refused == "publish_parent"
+        and (recipe.package.variant != "fp32" or bool(recipe.compress)),
         verified_by=verified_by,
         publish=lambda verified, built, scratch, again: publish(
             verified, built, releases, scratch, again=again
@@ -160,7 +215,13 @@ def verified_by(recipe: EncoderRecipe, workspace: Workspace, redo: Redo) -> Enco
         return workspace.do(stage, came_from, part, redo=redo.covers(stage.name))
 
     loaded = do(LOAD, Start(), _load_part(recipe))
-    headed = do(INTENTS, loaded, IntentsStagePart(intents=recipe.intents, form=recipe.form))
+    intents = IntentsStagePart(intents=recipe.intents, form=recipe.form)
+    headed = do(INTENTS, loaded, intents)
+    if recipe.compress:
+        from build_engines.compression.stage import run_chain
+
+        loaded = run_chain(loaded, compress_stages(recipe), do, workspace.progress.say)
+        headed = replace(do(INTENTS, loaded, intents), whole=headed)
     packaged = do(PACKAGE, headed, PackageStagePart(package=recipe.package, form=recipe.form))
     return do(VERIFY, packaged, _verify_part(recipe))
 
@@ -170,7 +231,13 @@ def status(recipe: EncoderRecipe, workspace: Workspace) -> list[tuple[str, str]]
     looker = Looker(workspace=workspace)
     peek = looker.peek
     loaded = peek(LOAD, Start(), _load_part(recipe))
-    headed = peek(INTENTS, loaded, IntentsStagePart(intents=recipe.intents, form=recipe.form))
+    intents = IntentsStagePart(intents=recipe.intents, form=recipe.form)
+    headed = peek(INTENTS, loaded, intents)
+    if recipe.compress:
+        for stage, step in compress_stages(recipe):
+            loaded = peek(stage, loaded, step)
+        smaller = peek(INTENTS, loaded, intents)
+        headed = None if smaller is None or headed is None else replace(smaller, whole=headed)
     packaged = peek(PACKAGE, headed, PackageStagePart(package=recipe.package, form=recipe.form))
     peek(VERIFY, packaged, _verify_part(recipe))
     return looker.rows

@@ -19,6 +19,7 @@ from build_engines.models.encoder.batches import Ids
 from build_engines.models.encoder.package import resolved_form
 from build_engines.models.encoder.sentence import TOKENIZER_FILE, weights_folder
 from build_engines.models.encoder.words import add_words, read_glossary
+from build_engines.proof.leak import digest_of_ids, digests_of
 from build_engines.stage import Work
 from build_engines.states import Start
 from server.artifacts.repository import file_sha256
@@ -29,7 +30,7 @@ from server.errors import InvalidRequest
 if TYPE_CHECKING:
     from build_engines.tuning_loop import LossPoint
 
-CALIBRATION, GATE, QUESTIONS, PASSAGES = "calibration", "gate", "questions", "passages"
+CALIBRATION, GATE, QUESTIONS, PASSAGES, LEARN = "calibration", "gate", "questions", "passages", "learn"
 ANSWERS_FILE = "answers.npy"
 SMALL_ORIGIN = (
     "trained small by the builder on the shop's own texts, from random weights: no pretrained encoder"
@@ -169,7 +170,11 @@ def _encode(part: LoadEncoderPart, codec: SentenceCodec, work: Work) -> dict[str
         GATE: [one for one in _ids(codec, texts.gate, InputKind.PLAIN) if one is not None],
         QUESTIONS: [ids for ids, _ in answered],
         PASSAGES: passages,
+        LEARN: [one for one in _ids(codec, texts.learn, InputKind.PLAIN) if one is not None],
     }
+    # Two texts that differ in capitals are one to the encoder: what is judged is not calibrated on.
+    judged = set(digests_of([*kept[GATE], *kept[QUESTIONS]]))
+    kept[CALIBRATION] = [one for one in kept[CALIBRATION] if digest_of_ids(one) not in judged]
     for name, ids in kept.items():
         save_ids(ids_path(work.folder, name), ids)
     np.save(work.folder / ANSWERS_FILE, np.array([answer for _, answer in answered], np.int64))

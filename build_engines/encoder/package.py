@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from build_engines.encoder.load import CALIBRATION, ids_path
+from build_engines.compression.step_records import StepRecord
+from build_engines.encoder.load import CALIBRATION, GATE, ids_path
 from build_engines.encoder.recipe_parts import PackageStagePart
 from build_engines.encoder.records import EncoderPackageRecord, PackagesRecord
 from build_engines.encoder.states import CANDIDATE, PARENT, Headed
@@ -15,8 +17,9 @@ from build_engines.encoder.texts import load_ids
 from build_engines.errors import TargetError
 from build_engines.intents.head import IntentHead, load_head
 from build_engines.models.encoder.batches import Ids
-from build_engines.models.encoder.options import Variant
+from build_engines.models.encoder.options import EncoderOptions
 from build_engines.models.encoder.package import GRAPH_FILE, compile_plan, package_encoder
+from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.stage import Work
 from build_engines.targets import tensorrt_plan
 from build_engines.targets.tensorrt_plan import TensorRTUnavailable
@@ -30,12 +33,34 @@ def run(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
         BuildError: the checkpoint is not supported, or the runtime fell back; says where.
         TargetError: a target cannot be built here and may not be skipped.
     """
-    calibration = load_ids(ids_path(headed.loaded.output.folder, CALIBRATION))
+    texts = headed.loaded.uncompressed.output.folder
+    calibration = load_ids(ids_path(texts, CALIBRATION))
+    refuse_leak(
+        "encoder-package",
+        digests_of(calibration),
+        digests_of(load_ids(ids_path(texts, GATE))),
+        what="calibration texts",
+        advice="give texts that are told apart by more than capitals and spaces, or another texts.seed",
+    )
     head = head_of(headed)
-    compressed = part.package.variant != "fp32"
-    candidate = _packaged(headed, part, work, CANDIDATE, part.package.variant, head, calibration)
-    parent = _packaged(headed, part, work, PARENT, "fp32", head, []) if compressed else None
-    plans, notes = _plans(headed, part, work, head, calibration)
+    whole = headed.uncompressed
+    quantized = part.package.variant != "fp32"
+    compressed = quantized or whole is not headed
+    options = _options(part)
+    mixed: StepRecord | None = None
+    if part.package.mixed is not None:
+        # Here and not above: torch is only wanted where something is measured.
+        from build_engines.models.encoder.mixed import choose_products
+
+        kept, chosen = choose_products(
+            headed.checkpoint, options, calibration, part.package.mixed, work.progress
+        )
+        options, mixed = dataclasses.replace(options, kept=kept), chosen.record
+        work.progress.say(f"  mixed precision: {mixed.said}")
+    candidate = _packaged(headed, work, CANDIDATE, options, head, calibration)
+    plain = part.form.options("fp32")
+    parent = _packaged(whole, work, PARENT, plain, head_of(whole), []) if compressed else None
+    plans, notes = _plans(headed, part, options, work, head, calibration)
     sizes = [
         f"{record.precision} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record
     ]
@@ -43,8 +68,19 @@ def run(headed: Headed, part: PackageStagePart, work: Work) -> PackagesRecord:
         candidate=candidate,
         parent=parent,
         plans=plans,
-        calibration=_calibration(calibration) if compressed else None,
-        notes=(", ".join(sizes), *notes),
+        calibration=_calibration(calibration, part) if quantized else None,
+        mixed=mixed,
+        notes=(", ".join(sizes), *([mixed.said] if mixed is not None else []), *notes),
+    )
+
+
+def _options(part: PackageStagePart) -> EncoderOptions:
+    package = part.package
+    return dataclasses.replace(
+        part.form.options(package.variant),
+        calibrator=package.calibrator,
+        percentile=package.percentile,
+        smooth=package.smooth,
     )
 
 
@@ -55,20 +91,15 @@ def head_of(headed: Headed) -> IntentHead | None:
 
 def _packaged(
     headed: Headed,
-    part: PackageStagePart,
     work: Work,
     which: str,
-    variant: Variant,
+    options: EncoderOptions,
     head: IntentHead | None,
     calibration: Sequence[Ids],
 ) -> EncoderPackageRecord:
-    work.progress.say(f"  {which}: {variant}")
+    work.progress.say(f"  {which}: {options.variant}")
     package = package_encoder(
-        headed.checkpoint,
-        work.folder / which,
-        options=part.form.options(variant),
-        head=head,
-        calibration=calibration,
+        headed.checkpoint, work.folder / which, options=options, head=head, calibration=calibration
     )
     return EncoderPackageRecord(
         precision=package.precision,
@@ -82,15 +113,23 @@ def _packaged(
 
 
 def _plans(
-    headed: Headed, part: PackageStagePart, work: Work, head: IntentHead | None, calibration: Sequence[Ids]
+    headed: Headed,
+    part: PackageStagePart,
+    options: EncoderOptions,
+    work: Work,
+    head: IntentHead | None,
+    calibration: Sequence[Ids],
 ) -> tuple[tuple[Target, ...], list[str]]:
+    wanted = part.package.plan_variant
+    if wanted != "same":
+        options = dataclasses.replace(options, variant=wanted, kept=())
     plans: list[Target] = []
     notes: list[str] = []
     for kind, capability in part.package.wanted():
         if kind == "onnxruntime":
             continue
         try:
-            plans.append(_plan(headed, part, work, head, calibration, kind, capability))
+            plans.append(_plan(headed, part, options, work, head, calibration, kind, capability))
         except TargetError as error:
             if not part.package.skip_missing:
                 raise
@@ -102,18 +141,19 @@ def _plans(
 def _plan(
     headed: Headed,
     part: PackageStagePart,
+    options: EncoderOptions,
     work: Work,
     head: IntentHead | None,
     calibration: Sequence[Ids],
     kind: str,
     capability: str | None,
 ) -> Target:
-    variant = part.package.variant
+    variant = options.variant
     plan = compile_plan(
         headed.checkpoint,
         kind=kind,
         capability=capability,
-        options=part.form.options(variant),
+        options=options,
         max_batch=part.package.max_batch,
         max_tokens=part.package.max_batch_tokens,
         head=head,
@@ -138,10 +178,18 @@ def _plan(
     )
 
 
-def _calibration(texts: Sequence[Ids]) -> Calibration:
+def _calibration(texts: Sequence[Ids], part: PackageStagePart) -> Calibration:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(ids).tobytes() for ids in texts))
+    package = part.package
+    method = "least error of each product, over cut-offs and channel scales"
+    if package.calibrator != "product":
+        method = package.calibrator
+        if package.calibrator == "percentile":
+            method += f" {package.percentile:g} of absolute values"
+    if package.smooth is not None:
+        method += f", channel scales with alpha {package.smooth:g}"
     return Calibration(
-        method="least error of each product, over cut-offs and channel scales",
+        method=method,
         samples=len(texts),
         seed=0,
         data_sha256=digest.hexdigest(),

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
 from build_engines.encoder.recipe import EncoderRecipe
-from build_engines.encoder.report import REPORT_HTML, REPORT_JSON, encoder_report_html, make_encoder_report
+from build_engines.encoder.report import encoder_report_html, make_encoder_report
 from build_engines.encoder.states import CANDIDATE, EncoderPublished, EncoderVerified
 from build_engines.hardware import packages
 from build_engines.intents.report import REPORT_HTML as INTENTS_HTML
 from build_engines.models.encoder.package import GRAPH_FILE
+from build_engines.proof.examples import EXAMPLES_FILE
 from build_engines.release import build_digest, place, provenance_of
+from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE
 from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest, Provenance, Target
@@ -70,6 +73,9 @@ def assemble(staging: Path, verified: EncoderVerified, recipe: EncoderRecipe, bu
     packaged = verified.packaged
     link_folder(packaged.output.folder / CANDIDATE, staging)
     shutil.copyfile(verified.output.folder / GOLDEN_FILE, staging / GOLDEN_FILE)
+    examples = verified.output.folder / EXAMPLES_FILE
+    if examples.is_file():
+        shutil.copyfile(examples, staging / EXAMPLES_FILE)
     intents = packaged.headed.output.folder / INTENTS_HTML
     if intents.is_file():
         shutil.copyfile(intents, staging / INTENTS_HTML)
@@ -140,8 +146,12 @@ def _provenance(verified: EncoderVerified, recipe: EncoderRecipe, build: str) ->
     return provenance_of(
         recipe,
         build,
-        (headed.loaded, headed, packaged, verified),
+        (*headed.loaded.line, headed, packaged, verified),
         data=headed.loaded.record.sources,
         hardware=verified.record.hardware,
+        chain=(
+            *(one.provenance() for one in headed.loaded.chain),
+            *([step_provenance(packaged.record.mixed)] if packaged.record.mixed is not None else []),
+        ),
         seeds=seeds,
     )

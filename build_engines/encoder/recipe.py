@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.parts import CompressEntry, check_chain
 from build_engines.encoder.recipe_parts import (
     EncoderCheckpointPart,
     EncoderGatePart,
@@ -32,6 +33,7 @@ class EncoderRecipe:
         checkpoint: [checkpoint]
         texts: [texts]
         form: [form]
+        compress: [[compress]], steps in their order, before the intents; see ``build_engines.compression``.
         intents: [intents]; None: the encoder gets no head.
         package: [package]
         gate: [gate]
@@ -44,11 +46,16 @@ class EncoderRecipe:
     checkpoint: EncoderCheckpointPart
     texts: TextsPart
     form: FormPart = field(default_factory=FormPart)
+    compress: tuple[CompressEntry, ...] = ()
     intents: IntentsPart | None = None
     package: PackageEncoderPart = field(default_factory=PackageEncoderPart)
     gate: EncoderGatePart = field(default_factory=EncoderGatePart)
     publish: PublishPart = field(default_factory=PublishPart)
     text: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        """Check that each step is one for encoders."""
+        check_chain(self.compress, "encoder")
 
     @property
     def sha256(self) -> str:
@@ -57,8 +64,8 @@ class EncoderRecipe:
 
     def parent(self) -> EncoderRecipe:
         """The same recipe without compression."""
-        plain = replace(self, package=replace(self.package, variant="fp32"))
-        note = '\n# the compressed candidate was refused: package.variant = "fp32"\n'
+        plain = replace(self, compress=(), package=replace(self.package, variant="fp32", mixed=None))
+        note = '\n# the compressed candidate was refused: no [[compress]], package.variant = "fp32"\n'
         return _with_text(plain, self.text + note)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrator_names import ProductCalibrator
+from build_engines.compression.mixed_parts import MixedPart, check_gpus_of_fp8
 from build_engines.encoder.small_parts import TrainedSmallPart
 from build_engines.models.encoder.graph import Pooling
 from build_engines.models.encoder.options import EncoderOptions, Variant
@@ -128,19 +130,38 @@ class PackageEncoderPart:
 
     Attributes:
         variant: "fp32" publishes the parent itself.
+        mixed: leave those products in float32 that cost more quality than they bring speed, as measured here
+            ([package.mixed]); None: all are in INT8.
+        calibrator, percentile, smooth: how ranges of activations are found, see ``EncoderOptions``.
+        plan_variant: precision of TensorRT plans where it is not the engine's own: "fp8" for GPUs that have it.
         targets, skip_missing: see ``CompilePart``.
         max_batch, max_batch_tokens: largest batch and longest text of a TensorRT plan.
     """
 
     variant: Variant = "int8"
+    mixed: MixedPart | None = None
+    calibrator: ProductCalibrator = "product"
+    percentile: float = 99.99
+    smooth: float | None = None
+    plan_variant: Literal["same", "fp32", "fp8"] = "same"
     targets: tuple[str, ...] = ("onnxruntime",)
     skip_missing: bool = False
     max_batch: int = 32
     max_batch_tokens: int = 256
 
     def __post_init__(self) -> None:
-        """Check the names of targets."""
+        """Check the names of targets, and what fields say of each other."""
         self.wanted()
+        if self.mixed is not None and self.variant != "int8":
+            raise ValueError(
+                f'[package.mixed] mixes INT8 with float32; variant is "{self.variant}", use "int8"'
+            )
+        if self.variant == "fp8":
+            raise ValueError(
+                'variant is "fp8", and the engine runs on the CPU, which multiplies no FP8; use "int8", and plan_variant = "fp8" '
+                "for the plans of GPUs"
+            )
+        check_gpus_of_fp8(self.plan_variant, self.wanted())
 
     def wanted(self) -> tuple[tuple[str, str | None], ...]:
         """Each target as (kind, capability)."""
@@ -159,6 +180,7 @@ class EncoderGatePart:
         batch_sizes: texts at once at which the candidate must be faster than its parent.
         tokens: of each text when it is timed.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         reference: what the FP32 engine is held against: "transformers", or "none" (then it must agree with itself, alone and in
             a batch).
@@ -166,6 +188,9 @@ class EncoderGatePart:
         max_reference_error: largest difference of a vector's value to the reference's.
         on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
         seed: of resampling.
+        max_slice_loss_points: of R@1 and intent accuracy on a slice (a language); refused where the loss is decidedly above it.
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``.
     """
 
     min_cosine: float = 0.99
@@ -174,12 +199,16 @@ class EncoderGatePart:
     batch_sizes: tuple[int, ...] = (8, 32)
     tokens: int = 24
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 20
     reference: Reference = "transformers"
     reference_texts: int = 16
     max_reference_error: float = 1e-4
     on_refused: OnRefused = "stop"
     seed: int = 0
+    max_slice_loss_points: float = 5.0
+    footprint: bool = True
+    keep_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.intents.records import IntentsRecord
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
 
@@ -70,6 +72,7 @@ class PackagesRecord(_Record, frozen=True, kw_only=True):
         parent: in folder ``parent``; None when the candidate is it.
         plans: TensorRT plans, their files in ``candidate``.
         calibration: what roundings were measured on; None where none were.
+        mixed: how each product's precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
@@ -77,6 +80,7 @@ class PackagesRecord(_Record, frozen=True, kw_only=True):
     parent: EncoderPackageRecord | None
     plans: tuple[Target, ...]
     calibration: Calibration | None
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -94,6 +98,8 @@ class EncoderVerifyRecord(_Record, frozen=True, kw_only=True):
         accuracy: of the intents, by engine; empty without a head.
         hardware: the machine.
         notes: a sentence each.
+        slices: candidate against parent on each slice; empty when there is one engine only.
+        footprint: of "candidate" and "parent", each in a process of its own.
     """
 
     evidence: tuple[Measurement, ...]
@@ -106,3 +112,5 @@ class EncoderVerifyRecord(_Record, frozen=True, kw_only=True):
     accuracy: dict[str, float]
     hardware: dict[str, str]
     notes: tuple[str, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    footprint: dict[str, Footprint] = {}

@@ -9,16 +9,29 @@ import html
 
 import msgspec
 
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.report import chain_section, mixed_section, steps_taken
+from build_engines.compression.step_records import StepRecord
 from build_engines.encoder.recipe import EncoderRecipe
 from build_engines.encoder.states import EncoderVerified
 from build_engines.intents.records import IntentsRecord
-from build_engines.progress import duration
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
-from build_engines.report import StepTaken
-from build_engines.report_html import STYLE, evidence_table, provenance_table, section, table
+from build_engines.report_frame import (
+    StepTaken,
+    evidence_table,
+    kernels_table,
+    page,
+    provenance_table,
+    row,
+    section,
+    sizes_table,
+    speed_table,
+    steps_table,
+    table,
+)
+from build_engines.report_summary import footprint_table, plain_words, slices_section
 from server.artifacts.manifest import Calibration, Cost, Measurement, Provenance
-
-REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
 
 class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +52,8 @@ class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
         cost_tokens: of each.
         sizes_bytes: by engine.
         kernels: of the optimized graph.
+        slices: where it may hurt.
+        footprint: of the engines, each in a process of its own.
         calibration: what roundings were measured on.
         provenance: enough to make it again.
     """
@@ -63,8 +78,12 @@ class EncoderReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_tokens: int
     sizes_bytes: dict[str, int]
     kernels: dict[str, int]
+    slices: tuple[SliceRow, ...]
+    footprint: dict[str, Footprint]
     calibration: Calibration | None
     provenance: Provenance
+    chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_encoder_report(
@@ -75,7 +94,11 @@ def make_encoder_report(
     headed = packaged.headed
     loaded, record, engine = headed.loaded.record, verified.record, packaged.record.candidate
     engines = (engine, packaged.record.parent)
-    states = (headed.loaded, headed, packaged, verified)
+    whole = headed.loaded.uncompressed
+    taken = [
+        StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
+        for state in (whole, headed, packaged, verified)
+    ]
     return EncoderReport(
         model=recipe.model.name,
         description=recipe.model.description,
@@ -86,10 +109,13 @@ def make_encoder_report(
         precision=engine.precision,
         dim=engine.limits["dim"],
         max_tokens=engine.limits["max_tokens"],
-        steps=tuple(
-            StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
-            for state in states
+        steps=(
+            taken[0],
+            *steps_taken((one.output, one.step) for one in headed.loaded.line if one.step is not None),
+            *taken[1:],
         ),
+        chain=headed.loaded.chain,
+        mixed=packaged.record.mixed,
         evidence=record.evidence,
         cosine=record.cosine,
         recall=record.recall,
@@ -100,6 +126,8 @@ def make_encoder_report(
         cost_tokens=record.cost_tokens,
         sizes_bytes={one.precision: one.size_bytes for one in engines if one is not None},
         kernels=engine.kernels,
+        slices=record.slices,
+        footprint=record.footprint,
         calibration=packaged.record.calibration,
         provenance=provenance,
     )
@@ -114,20 +142,27 @@ def encoder_report_html(report: EncoderReport) -> str:
     )
     body = (
         f'<h1>{html.escape(report.model)}</h1><p class="lead">{lead}</p>',
+        plain_words(
+            evidence=report.evidence, speed=report.speed, sizes_bytes=_sizes(report), footprint=report.footprint,
+            slices=report.slices,
+        ),
         section("What was proven", evidence_table(report.evidence) + "<p class=lead>Measured on texts that calibration "
                 "did not see.</p>"),
         section("Quality", _quality(report)),
+        section("Where it hurts", slices_section(report.slices)),
         section("Intents", _intents(report)),
         section("Speed and size", _speed(report)),
-        section("What was done", _steps(report)),
+        section("What was done", steps_table(report.steps)),
+        section("What was made smaller", chain_section(report.chain)),
+        section("Precision of each product", mixed_section(report.mixed)),
         section("Where it came from", provenance_table(report.provenance, _calibration(report))),
     )  # fmt: skip
-    title = html.escape(f"{report.model} ({report.precision})")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(body)}</body></html>\n"
-    )
+    return page(f"{report.model} ({report.precision})", body)
+
+
+def _sizes(report: EncoderReport) -> tuple[int, int] | None:
+    after = report.sizes_bytes[report.precision]
+    return (report.sizes_bytes["fp32"], after) if len(report.sizes_bytes) > 1 else None
 
 
 def _quality(report: EncoderReport) -> str:
@@ -138,7 +173,7 @@ def _quality(report: EncoderReport) -> str:
         *((f"passage found first (R@1), {name}", value) for name, value in report.recall.items()),
         *((f"intents right, {name}", value) for name, value in report.accuracy.items()),
     ]
-    return table(("", ""), [_row(name, f"{value:.4f}") for name, value in rows], numbers=1)
+    return table(("", ""), [row(name, f"{value:.4f}") for name, value in rows], numbers=1)
 
 
 def _intents(report: EncoderReport) -> str:
@@ -164,39 +199,18 @@ def _intents(report: EncoderReport) -> str:
 
 
 def _speed(report: EncoderReport) -> str:
-    rows = [
-        f"<tr><td class=n>{row.batch_size}</td><td class=n>{row.parent_s * 1e3:.3f}</td>"
-        f"<td class=n>{row.candidate_s * 1e3:.3f}</td><td class=n>{row.speedup:.2f}</td>"
-        f"<td>[{row.interval[0]:.2f}, {row.interval[1]:.2f}]</td></tr>"
-        for row in report.speed
-    ]
     costs = [
         f"<tr><td class=n>{one.batch_size}</td><td class=n>{one.median_s * 1e3:.3f}</td>"
         f"<td class=n>{one.batch_size / one.median_s:,.0f}</td></tr>"
         for one in report.cost.measured
     ]
-    compared = ("texts at once", "parent ms", "candidate ms", "speed-up", "95 % interval")
     return (
-        (table(compared, rows) if rows else "")
+        speed_table(report.speed, first="texts at once")
         + table((f"texts of {report.cost_tokens} tokens at once", "ms", "texts/s"), costs)
-        + table(
-            ("size", "MB"), [_row(name, f"{size / 1e6:.2f}") for name, size in report.sizes_bytes.items()]
-        )
-        + table(("kernel", "nodes"), [_row(name, str(count)) for name, count in report.kernels.items()])
+        + sizes_table(report.sizes_bytes)
+        + footprint_table(report.footprint, unit="texts")
+        + kernels_table(report.kernels)
     )
-
-
-def _steps(report: EncoderReport) -> str:
-    rows = [
-        f"<tr><td>{html.escape(step.stage)}</td><td class=n>{duration(step.seconds)}</td>"
-        f"<td>{'<br>'.join(html.escape(note) for note in step.notes)}</td></tr>"
-        for step in report.steps
-    ]
-    return table(("stage", "time", ""), rows)
-
-
-def _row(name: str, value: str) -> str:
-    return f"<tr><td>{html.escape(name)}</td><td class=n>{value}</td></tr>"
 
 
 def _calibration(report: EncoderReport) -> list[tuple[str, str]]:

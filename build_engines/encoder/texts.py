@@ -19,6 +19,8 @@ from build_engines.models.encoder.batches import Ids
 
 SAMPLE_PAGES = Path(__file__).parents[1] / "data" / "sample_pages"
 EXAMPLES_PER_INTENT = 12  # of the generated ones, to calibrate on
+LEARNT_PER_INTENT = 60  # of other generated ones, for steps of compression to learn from
+MOST_LEARNT = 20_000
 SHORTEST_CHARS = 2
 
 
@@ -43,12 +45,14 @@ class EncoderTexts:
 
     Attributes:
         calibration, gate: texts, none in both.
+        learn: further texts, none of the gate's or the questions: what steps of compression learn from.
         retrieval: see there.
     """
 
     calibration: tuple[str, ...]
     gate: tuple[str, ...]
     retrieval: Retrieval
+    learn: tuple[str, ...] = ()
 
 
 def read_texts(part: TextsPart) -> EncoderTexts:
@@ -66,14 +70,20 @@ def read_texts(part: TextsPart) -> EncoderTexts:
         known = set(judged)
         calibration = [text for text in calibration if text not in known]
         gate = [*judged, *gate]
+        more = sample_examples(per_intent=LEARNT_PER_INTENT, seed=part.seed + 2)
+        calibration += [text for text in dict.fromkeys(one.text for one in more) if text not in calibration]
     else:
         assert part.file is not None, "TextsPart has one source"
         calibration, gate = _divided(_lines(part.file), part)
         asked = read_pairs(part.retrieval) if part.retrieval is not None else Retrieval()
+    unseen = {*gate, *asked.questions}
     found = EncoderTexts(
         calibration=tuple(calibration[: part.max_calibration_texts]),
         gate=tuple(gate[: part.max_gate_texts]),
         retrieval=asked,
+        learn=tuple(
+            text for text in calibration[part.max_calibration_texts :][:MOST_LEARNT] if text not in unseen
+        ),
     )
     if len(found.calibration) < 8 or len(found.gate) < 8:
         raise DataError(

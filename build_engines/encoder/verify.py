@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from build_engines.encoder.evidence import (
     Floats,
@@ -23,6 +24,7 @@ from build_engines.encoder.evidence import (
     neighbours_evidence,
     parity_evidence,
     recall_evidence,
+    slice_rows,
     speed_evidence,
 )
 from build_engines.encoder.load import ANSWERS_FILE, GATE, PASSAGES, QUESTIONS, ids_path
@@ -33,15 +35,24 @@ from build_engines.encoder.states import CANDIDATE, PARENT, EncoderPackaged
 from build_engines.encoder.texts import load_ids
 from build_engines.errors import GateRefused
 from build_engines.hardware import describe_hardware
-from build_engines.intents.figures import paired_texts
-from build_engines.intents.paired import compare_engines
+from build_engines.intents.linear import OUTSIDE
+from build_engines.intents.paired import compare_engines, judged_texts
 from build_engines.models.encoder.batches import Ids, padded
-from build_engines.models.encoder.package import GRAPH_FILE, resolved_form
+from build_engines.models.encoder.package import GRAPH_FILE, TOKENIZER_FILE, resolved_form
+from build_engines.proof.encoder_examples import ACCURACY, RECALL, encoder_examples
+from build_engines.proof.examples import write_examples
+from build_engines.proof.footprint import measured
+from build_engines.proof.paired_right import paired_texts
+from build_engines.proof.records import Footprint
+from build_engines.proof.served_process import Ask
+from build_engines.proof.sizes import size_evidence
+from build_engines.proof.slices import script_of, slice_evidence
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
 from build_engines.stage import Work
 from server.artifacts.golden import GOLDEN_FILE, write_golden
 from server.artifacts.manifest import Cost, Measurement, Tolerance
+from server.encoder_domain import ENCODER_TASK
 from server.engines.onnxruntime_encoder import OnnxRuntimeEncoder
 from server.pipelines.encoder_golden import record_golden
 
@@ -63,7 +74,7 @@ def run(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> Encod
         GateRefused: something does not hold.
         BuildError: the reference cannot be loaded.
     """
-    gate, folder = part.gate, packaged.headed.loaded.output.folder
+    gate, folder = part.gate, packaged.headed.loaded.uncompressed.output.folder
     texts = load_ids(ids_path(folder, GATE))
     names = [CANDIDATE, *([PARENT] if packaged.compressed else [])]
     hardware = describe_hardware()
@@ -72,6 +83,7 @@ def run(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> Encod
         evidence = [_parity(packaged, part, engines[names[-1]], texts)]
         recall = {name: _hits(engine, folder) for name, engine in engines.items()}
         speed, cost = _speed(engines, gate, hardware["cpu"], work)
+        footprint = _footprint(packaged, names, gate, work)
         golden = record_golden(engines[CANDIDATE], [ids.tolist() for ids in _spread(texts, GOLDEN_TEXTS)])
         write_golden(work.folder / GOLDEN_FILE, golden)
     cosines_N = np.ones(len(texts))
@@ -84,11 +96,21 @@ def run(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> Encod
             same_N = _nearest(vectors[CANDIDATE]) == _nearest(vectors[PARENT])
             evidence.append(neighbours_evidence(same_N, gate))
         evidence += speed_evidence(speed, gate)
-    accuracy = _intents(packaged, gate, evidence)
+        whole = packaged.record.parent
+        assert whole is not None, "what is compressed has a parent"
+        evidence.append(
+            size_evidence(whole.size_bytes, packaged.record.candidate.size_bytes, gate.max_size_ratio)
+        )
+    accuracy, right = _intents(packaged, gate, evidence)
+    languages = _languages(packaged, folder)
+    slices = slice_rows({RECALL: recall, ACCURACY: right}, languages, gate, (PARENT, CANDIDATE))
+    evidence += slice_evidence(slices)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
     if not all(item.passed for item in evidence):
         raise GateRefused(part.model, evidence, advice=_ADVICE)
+    if gate.keep_examples:
+        write_examples(work.folder, encoder_examples(folder, packaged.headed.output.folder, languages))
     return EncoderVerifyRecord(
         evidence=tuple(evidence),
         cost=cost,
@@ -100,7 +122,48 @@ def run(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> Encod
         accuracy=accuracy,
         hardware=hardware,
         notes=(f"{len(texts)} texts read, {sum(map(len, texts))} tokens",),
+        slices=slices,
+        footprint=footprint,
     )
+
+
+def _footprint(
+    packaged: EncoderPackaged, names: Sequence[str], gate: EncoderGatePart, work: Work
+) -> dict[str, Footprint]:
+    found = {}
+    for name in names if gate.footprint else ():
+        work.progress.say(f"  {name}: memory, latency and CPU in a process of its own")
+        record = packaged.record.candidate if name == CANDIDATE else packaged.record.parent
+        assert record is not None, "a parent that is measured was packaged"
+        found[name] = measured(
+            Ask(
+                task=ENCODER_TASK,
+                folder=str(packaged.output.folder / name),
+                graph=GRAPH_FILE,
+                batch_sizes=(1, *(size for size in gate.batch_sizes if size != 1)),
+                tokens=min(gate.tokens, record.limits["max_tokens"]),
+                vocab_size=record.limits["vocab_size"],
+                seed=gate.seed,
+                disk_bytes=record.size_bytes,
+            )
+        )
+    return found
+
+
+def _languages(packaged: EncoderPackaged, folder: Path) -> dict[str, list[str]]:
+    # Of what is judged, in its order; read back from tokens, which is enough to tell scripts apart.
+    tokenizer = Tokenizer.from_file(str(packaged.output.folder / CANDIDATE / TOKENIZER_FILE))
+    asked: dict[str, Sequence[Ids | None]] = {RECALL: load_ids(ids_path(folder, QUESTIONS))}
+    if head_of(packaged.headed) is not None:
+        ids, labels_N = judged_texts(packaged.headed.output.folder)
+        # A text about no intent is in no slice of accuracy.
+        asked[ACCURACY] = [
+            None if label == OUTSIDE else one for one, label in zip(ids, labels_N, strict=True)
+        ]
+    return {
+        name: ["" if one is None else script_of(tokenizer.decode(one.tolist())) for one in ids]
+        for name, ids in asked.items()
+    }
 
 
 def encode(engine: OnnxRuntimeEncoder, texts: Sequence[Ids]) -> Floats:
@@ -135,8 +198,9 @@ def _parity(
         # Here and not above: torch and transformers are only wanted for this.
         from build_engines.encoder.reference import reference_vectors
 
-        _, form = resolved_form(packaged.headed.checkpoint, part.form.options("fp32"))
-        wanted_ND = reference_vectors(packaged.headed.checkpoint, form, compared)
+        checkpoint = packaged.headed.uncompressed.checkpoint
+        _, form = resolved_form(checkpoint, part.form.options("fp32"))
+        wanted_ND = reference_vectors(checkpoint, form, compared)
     else:
         wanted_ND = np.concatenate([plain.run(*padded([ids])).embedding_BD for ids in compared])
     return parity_evidence(encode(plain, compared), wanted_ND, part.gate)
@@ -154,20 +218,29 @@ def _hits(engine: OnnxRuntimeEncoder, folder: Path) -> npt.NDArray[np.bool_]:
 
 def _intents(
     packaged: EncoderPackaged, gate: EncoderGatePart, evidence: list[Measurement]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, npt.NDArray[np.bool_]]]:
     head = head_of(packaged.headed)
     if head is None:
-        return {}
+        return {}, {}
     parent = PARENT if packaged.compressed else CANDIDATE
     pair = compare_engines(
-        head, packaged.headed.output.folder, _graph(packaged, parent), _graph(packaged, CANDIDATE)
+        head,
+        packaged.headed.output.folder,
+        _graph(packaged, parent),
+        _graph(packaged, CANDIDATE),
+        parent_head=head_of(packaged.headed.uncompressed),
     )
     if packaged.compressed:
         evidence.append(intent_evidence(pair.paired, gate))
-    return {CANDIDATE: pair.candidate.accuracy, parent: pair.parent.accuracy}
+    accuracy = {CANDIDATE: pair.candidate.accuracy, parent: pair.parent.accuracy}
+    return accuracy, {PARENT: pair.parent_right_N, CANDIDATE: pair.candidate_right_N}
 
 
 def _cosines(one_ND: Floats, other_ND: Floats) -> npt.NDArray[np.float64]:
+    if (
+        one_ND.shape != other_ND.shape
+    ):  # another width: what texts are like one another is what can be compared
+        one_ND, other_ND = one_ND @ one_ND.T, other_ND @ other_ND.T
     lengths_N = np.linalg.norm(one_ND, axis=1) * np.linalg.norm(other_ND, axis=1)
     cosines_N: npt.NDArray[np.float64] = (one_ND.astype(np.float64) * other_ND).sum(axis=1) / np.maximum(
         lengths_N, 1e-12

@@ -8,6 +8,7 @@ Shapes: C cases, B a batch, N items, K answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +28,8 @@ from build_engines.evaluation.metrics import (
     ranks_from_topk,
     topk_rows,
 )
-from build_engines.evaluation.paired import PairedVerdict, paired_verdict
 from build_engines.evaluation.slices import case_slices
+from build_engines.proof.paired_means import PairedVerdict, paired_verdict
 
 BATCH_CASES = 256
 ANSWERS = max(CUTOFFS) + 1  # one more than the largest cutoff, to see a tie that crosses it
@@ -74,6 +75,7 @@ class Evaluation:
         slices: figures by slice.
         ranks_C: int32 [C], the rank of each case's target.
         masks: bool [C] by slice.
+        top_rows_CK: the best items of each case, best first; 0: no answer.
     """
 
     model: str
@@ -82,6 +84,7 @@ class Evaluation:
     slices: dict[str, SliceFigures]
     ranks_C: Ranks
     masks: dict[str, npt.NDArray[np.bool_]]
+    top_rows_CK: npt.NDArray[np.integer]
 
     def as_json(self) -> dict[str, object]:
         """Plain values for a report, without the ranks; None where there are no cases."""
@@ -96,6 +99,7 @@ def evaluate_scores(
     train_counts_N1: npt.NDArray[np.int64],
     *,
     batch: int = BATCH_CASES,
+    more_slices: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> Evaluation:
     """Evaluate a model that scores every item: exact ranks.
 
@@ -105,6 +109,7 @@ def evaluate_scores(
         cases: what to ask.
         train_counts_N1: training events per item row: for slices, and for N.
         batch: cases asked at once.
+        more_slices: bool [C] by name, beside those of ``slices``.
 
     Raises:
         ValueError: the scores have neither N nor N + 1 columns.
@@ -120,7 +125,7 @@ def evaluate_scores(
         targets = cases.targets_C[start : start + batch]
         ranks.append(ranks_from_scores(scores, targets, histories, first_row=first_row))
         tops.append(topk_rows(scores, histories, max(CUTOFFS), first_row=first_row))
-    return _evaluation(model, ranks, tops, cases, train_counts_N1)
+    return _evaluation(model, ranks, tops, cases, train_counts_N1, more_slices)
 
 
 def evaluate_topk(
@@ -130,6 +135,7 @@ def evaluate_topk(
     train_counts_N1: npt.NDArray[np.int64],
     *,
     batch: int = BATCH_CASES,
+    more_slices: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> Evaluation:
     """Evaluate a model that answers its best items only; exact at every cutoff here.
 
@@ -140,7 +146,7 @@ def evaluate_topk(
         rows, scores = recommend(cases.histories.slice(start, start + batch), ANSWERS)
         ranks.append(ranks_from_topk(rows, cases.targets_C[start : start + batch], scores))
         tops.append(rows[:, : max(CUTOFFS)])
-    return _evaluation(model, ranks, tops, cases, train_counts_N1)
+    return _evaluation(model, ranks, tops, cases, train_counts_N1, more_slices)
 
 
 def compare(
@@ -192,10 +198,11 @@ def _evaluation(
     tops: list[npt.NDArray[np.int32]] | list[npt.NDArray[np.integer]],
     cases: Cases,
     train_counts_N1: npt.NDArray[np.int64],
+    more_slices: Mapping[str, npt.NDArray[np.bool_]] | None,
 ) -> Evaluation:
     ranks_C = np.concatenate(ranks) if ranks else np.zeros(0, np.int32)
     top_rows_CK = np.concatenate(tops) if tops else np.zeros((0, max(CUTOFFS)), np.int32)
-    masks = case_slices(cases, train_counts_N1)
+    masks = {**case_slices(cases, train_counts_N1), **(more_slices or {})}
     return Evaluation(
         model=model,
         n=len(cases),
@@ -206,4 +213,5 @@ def _evaluation(
         },
         ranks_C=ranks_C,
         masks=masks,
+        top_rows_CK=top_rows_CK,
     )

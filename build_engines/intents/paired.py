@@ -11,21 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from build_engines.data.errors import DataError
 from build_engines.intents.calibration import Floats, Labels
-from build_engines.intents.figures import Figures, PairedTexts, figures, paired_texts
+from build_engines.intents.figures import Figures, figures
 from build_engines.intents.head import IntentHead
 from build_engines.intents.linear import OUTSIDE
 from build_engines.intents.vectors import open_graph, run_texts
 from build_engines.models.encoder.batches import Ids
 from build_engines.models.encoder.graph import LOGITS
+from build_engines.proof.paired_right import PairedTexts, paired_texts
 
 JUDGED_FILE = "judged.npz"
 MAX_LOSS_POINTS = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EnginePair:
     """What two engines make of the texts about an intent.
 
@@ -33,6 +35,8 @@ class EnginePair:
         parent, candidate: each by itself.
         paired: text by text.
         same_answer: share of all texts, about an intent or not, for which both say the same intent.
+        parent_right_N, candidate_right_N: of every judged text: its intent is the one that it has. A text about none counts
+            as wrong for both and says nothing.
         holds: the loss is at most ``MAX_LOSS_POINTS``.
     """
 
@@ -40,11 +44,18 @@ class EnginePair:
     candidate: Figures
     paired: PairedTexts
     same_answer: float
+    parent_right_N: npt.NDArray[np.bool_]
+    candidate_right_N: npt.NDArray[np.bool_]
     holds: bool
 
 
 def compare_engines(
-    head: IntentHead, folder: Path, parent: bytes | Path, candidate: bytes | Path
+    head: IntentHead,
+    folder: Path,
+    parent: bytes | Path,
+    candidate: bytes | Path,
+    *,
+    parent_head: IntentHead | None = None,
 ) -> EnginePair:
     """Run both graphs over the judged texts of ``folder``.
 
@@ -53,26 +64,27 @@ def compare_engines(
         folder: of the training.
         parent: FP32 graph with the output ``logits``.
         candidate: the other.
+        parent_head: of the parent, where it has one of its own, of the same labels; None: the same head.
 
     Raises:
         DataError: the texts are missing or damaged.
     """
     ids, labels_N = judged_texts(folder)
     inside_N = labels_N != OUTSIDE
-    parent_NC, candidate_NC = (_logits(graph, ids) for graph in (parent, candidate))
+    parent_NC, candidate_NC = (logits_of(graph, ids) for graph in (parent, candidate))
     told = [
-        figures(head.probabilities(logits_NC[inside_N]), labels_N[inside_N], head.labels)
-        for logits_NC in (parent_NC, candidate_NC)
+        figures(one.probabilities(logits_NC[inside_N]), labels_N[inside_N], one.labels)
+        for one, logits_NC in ((parent_head or head, parent_NC), (head, candidate_NC))
     ]
-    right = [
-        logits_NC[inside_N].argmax(axis=1) == labels_N[inside_N] for logits_NC in (parent_NC, candidate_NC)
-    ]
-    paired = paired_texts(right[0], right[1])
+    right = [(logits_NC.argmax(axis=1) == labels_N) & inside_N for logits_NC in (parent_NC, candidate_NC)]
+    paired = paired_texts(right[0][inside_N], right[1][inside_N])
     return EnginePair(
         parent=told[0],
         candidate=told[1],
         paired=paired,
         same_answer=float((parent_NC.argmax(axis=1) == candidate_NC.argmax(axis=1)).mean()),
+        parent_right_N=right[0],
+        candidate_right_N=right[1],
         holds=paired.loss_points <= MAX_LOSS_POINTS,
     )
 
@@ -92,6 +104,7 @@ def judged_texts(folder: Path) -> tuple[list[Ids | None], Labels]:
     return ids, labels_N
 
 
-def _logits(graph: bytes | Path, ids: list[Ids | None]) -> Floats:
+def logits_of(graph: bytes | Path, ids: list[Ids | None]) -> Floats:
+    """What a graph with an intent head makes of texts, ``[N, C]``; zeros for a text of which nothing can be read."""
     logits_NC, _ = run_texts(open_graph(graph), ids, LOGITS)
     return logits_NC

@@ -16,17 +16,14 @@ from typing import Any
 import msgspec
 
 from build_engines.intents.calibration import Floats, Labels, ThresholdPoint, reliability
-from build_engines.intents.figures import Figures, PairedTexts
+from build_engines.intents.figures import Figures
 from build_engines.intents.linear import L2Trial
 from build_engines.intents.records import IntentsRecord
+from build_engines.proof.paired_right import PairedTexts
+from build_engines.report_frame import page, row, table
 from build_engines.report_svg import Line, line_chart
 
 REPORT_FILE, REPORT_HTML = "intents_report.json", "intents_report.html"
-_STYLE = (
-    "body{font:14px system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #ccc;padding:.2em .6em;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}svg{max-width:38em;display:block;margin:1em 0}"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +68,9 @@ def write_report(folder: Path, record: IntentsRecord, report: IntentsReport) -> 
     (folder / REPORT_FILE).write_text(
         json.dumps(_finite(plain), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
-    (folder / REPORT_HTML).write_text(_page(record, report, bins), encoding="utf-8")
+    (folder / REPORT_HTML).write_text(
+        page("Intents", [report_fragment(record, report, bins)]), encoding="utf-8"
+    )
 
 
 def report_fragment(
@@ -154,13 +153,6 @@ def paired_fragment(parent: str, candidate: str, paired: PairedTexts) -> str:
     return f"<h3>{html.escape(candidate)} against {html.escape(parent)}</h3><p>{html.escape(paired.sentence(parent, candidate))}.</p>"
 
 
-def _page(record: IntentsRecord, report: IntentsReport, bins: Sequence[tuple[float, float, int]]) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Intents</title>'
-        f"<style>{_STYLE}</style></head><body>{report_fragment(record, report, bins)}</body></html>\n"
-    )
-
-
 def _trade_off(title: str, points: Sequence[ThresholdPoint], has_outside: bool) -> str:
     lines = [
         Line(name="get an intent", points=[(one.threshold, one.coverage) for one in points]),
@@ -183,10 +175,7 @@ def _or_gap(value: float) -> float | None:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    return table(head, [row(*cells) for cells in rows], numbers=1)
 
 
 def _finite(value: Any) -> Any:

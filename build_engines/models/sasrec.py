@@ -1,16 +1,18 @@
 """The sequence model of the recommender: a small causal transformer scored by cosine (SASRec).
 
 An engine's graph is written node by node from the arrays of ``export_weights``, so the arithmetic is fixed
-here.  With L the padded length (any 1..length), D ``dim``, H ``heads``, d = D / H:
+here.  With L the padded length (any 1..length), D ``dim``, H ``heads``, d ``head_dim`` (D / H unless it was set), W = H d:
 
 1. input: ``ids_BL``, item rows 1..N, oldest first, padded with 0 on the LEFT: the newest item is at L - 1.
    ``x_BLD = item_emb_ND[ids_BL] * input_scale_N[ids_BL][:, :, None] + position_LD[-L:]``.
    Positions are aligned from the end: a shorter L uses the last L rows.
+   Where the table has fewer rows than the catalogue (``prune_rows``), ``input_row_N`` says which row stands for an item in a
+   history and ``score_row_N`` which row scores it; both tables then have R rows.
 2. every block is pre-norm, ``x = x + attention(norm1(x))`` and then ``x = x + ffn(norm2(x))``:
    - ``norm1``, ``norm2``: LayerNorm over D, epsilon 1e-5, weight and bias;
-   - attention: ``qkv = norm1(x) @ qkv_weight[D, 3D] + qkv_bias[3D]``; columns [0, D) are q, [D, 2D) k,
-     [2D, 3D) v; head h owns columns [h d, (h + 1) d) of each; ``softmax(q @ k.T / sqrt(d) + mask) @ v``,
-     heads concatenated, then ``@ out_weight[D, D] + out_bias[D]``.  A query at position p sees the keys at
+   - attention: ``qkv = norm1(x) @ qkv_weight[D, 3W] + qkv_bias[3W]``; columns [0, W) are q, [W, 2W) k,
+     [2W, 3W) v; head h owns columns [h d, (h + 1) d) of each; ``softmax(q @ k.T / sqrt(d) + mask) @ v``,
+     heads concatenated, then ``@ out_weight[W, D] + out_bias[D]``.  A query at position p sees the keys at
      positions <= p whose id is not 0.  Masked scores are REPLACED by -1e9 before the softmax; a query that
      sees nothing (padding) thus averages all L keys: finite, and never read by a real position;
    - ffn: ``gelu(y @ up_weight[D, F] + up_bias[F]) @ down_weight[F, D] + down_bias[D]``; exact GELU (erf).
@@ -23,7 +25,8 @@ here.  With L the padded length (any 1..length), D ``dim``, H ``heads``, d = D /
 An empty history (all padding) gives a finite query that means nothing: serve the popular items instead.
 
 Dropout exists in training only.  Shape suffixes: B histories, L positions, D width, F inner width of the
-ffn, N items with the padding row 0 (``num_items + 1`` rows), K attributes of an item.
+ffn, N items with the padding row 0 (``num_items + 1`` rows), R rows of the table (N unless items share rows), K attributes
+of an item.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +44,7 @@ from torch.nn import functional
 
 MASKED = -1e9
 EPSILON = 1e-5
+INPUT_ROW, SCORE_ROW = "input_row_N", "score_row_N"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +53,15 @@ class SasRecConfig:
 
     Attributes:
         num_items: catalogue size N (>= 1); item rows are 1..N.
-        dim: width D, a multiple of ``heads``.
+        dim: width D, a multiple of ``heads`` unless ``head_dim`` is given.
         blocks: transformer blocks (>= 1).
         heads: attention heads (>= 1).
         length: newest items of a history that the model sees, L (>= 1).
         dropout: on the input, the attention weights and both branches of a block (0 <= p < 1).
         tau: temperature of the cosine (> 0).
         ffn_multiplier: inner width of the ffn over ``dim`` (> 0).
+        head_dim: width of a head (>= 1); None: ``dim / heads``.
+        inner: inner width of the ffn (>= 1); None: ``ffn_multiplier * dim``.
 
     Raises:
         ValueError: a value is out of range; the message names it.
@@ -68,12 +75,14 @@ class SasRecConfig:
     dropout: float = 0.5
     tau: float = 0.07
     ffn_multiplier: float = 4.0
+    head_dim: int | None = None
+    inner: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_items", "dim", "blocks", "heads", "length"):
-            if getattr(self, name) < 1:
+        for name in ("num_items", "dim", "blocks", "heads", "length", "head_dim", "inner"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}, must be >= 1")
-        if self.dim % self.heads:
+        if self.head_dim is None and self.dim % self.heads:
             raise ValueError(f"dim: {self.dim}, must be a multiple of heads ({self.heads})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout}, must be in [0, 1)")
@@ -81,6 +90,42 @@ class SasRecConfig:
             raise ValueError(f"tau: {self.tau}, must be > 0")
         if not self.ffn_multiplier * self.dim >= 1:
             raise ValueError(f"ffn_multiplier: {self.ffn_multiplier}, must be > 0")
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head, d."""
+        return self.head_dim or self.dim // self.heads
+
+    @property
+    def inner_width(self) -> int:
+        """Inner width of the ffn, F."""
+        return self.inner or int(self.ffn_multiplier * self.dim)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ItemRows:
+    """Which rows of the table stand for which item, where there are fewer rows than items.
+
+    Attributes:
+        input_N: int64 ``[N]``, the row that an item of a history is looked up in; 0 for item 0 alone.
+        score_N: int64 ``[N]``, the row that scores it.
+        rows: R, rows of the table with row 0.
+    """
+
+    input_N: npt.NDArray[np.int64]
+    score_N: npt.NDArray[np.int64]
+    rows: int
+
+    def __post_init__(self) -> None:
+        for name in ("input_N", "score_N"):
+            found = getattr(self, name)
+            if (
+                found.min(initial=0) < 0
+                or found.max(initial=0) >= self.rows
+                or (found[1:] < 1).any()
+                or found[0]
+            ):
+                raise ValueError(f"{name}: rows must be in 1..{self.rows - 1}, and 0 for item 0 alone")
 
 
 def pad_attributes(attributes: Sequence[Sequence[int]], num_items: int) -> npt.NDArray[np.int64]:
@@ -113,23 +158,29 @@ def pad_attributes(attributes: Sequence[Sequence[int]], num_items: int) -> npt.N
 class _Block(nn.Module):
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
-        dim, inner = config.dim, int(config.ffn_multiplier * config.dim)
+        dim, inner, width = config.dim, config.inner_width, config.heads * config.head_width
         self.heads = config.heads
         self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * width)
+        self.out = nn.Linear(width, dim)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
         self.up = nn.Linear(dim, inner)
         self.down = nn.Linear(inner, dim)
         self.dropout = nn.Dropout(config.dropout)
 
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``[B, H, L, d]`` of what ``qkv`` gave."""
+        batch, length, width = qkv.shape
+        query, key, value = qkv.view(batch, length, 3, self.heads, width // 3 // self.heads).permute(
+            2, 0, 3, 1, 4
+        )
+        return query, key, value
+
     def forward(self, x_BLD: Tensor, visible_B1LL: Tensor) -> Tensor:
-        batch, length, dim = x_BLD.shape
-        qkv = self.qkv(self.norm1(x_BLD)).view(batch, length, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        scores = (query @ key.transpose(-1, -2)) / math.sqrt(dim // self.heads)
+        query, key, value = self.split(self.qkv(self.norm1(x_BLD)))
+        scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
         attention = self.dropout(scores.masked_fill(~visible_B1LL, MASKED).softmax(-1))
-        mixed = (attention @ value).transpose(1, 2).reshape(batch, length, dim)
+        mixed = (attention @ value).transpose(1, 2).flatten(2)
         x_BLD = x_BLD + self.dropout(self.out(mixed))
         x_BLD = x_BLD + self.dropout(self.down(functional.gelu(self.up(self.norm2(x_BLD)))))
         return x_BLD
@@ -141,18 +192,35 @@ class SasRec(nn.Module):
     Args:
         config: sizes.
         attributes_NK: from ``pad_attributes``; None trains on item ids alone.
+        item_rows: which rows stand for which item; None: each item has its own. Goes with no attributes: they are folded
+            into the table before rows are shared.
 
     Source:
         Kang and McAuley, "Self-Attentive Sequential Recommendation", 2018.  Softmax over the whole catalogue
         on cosine / tau instead of its sampled binary loss; item attributes are summed into the table.
     """
 
-    def __init__(self, config: SasRecConfig, attributes_NK: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        config: SasRecConfig,
+        attributes_NK: npt.NDArray[np.int64] | None = None,
+        item_rows: ItemRows | None = None,
+    ) -> None:
         super().__init__()
+        if item_rows is not None and attributes_NK is not None:
+            raise ValueError("item_rows goes with no attributes: fold them into the table first")
         if attributes_NK is not None and len(attributes_NK) != config.num_items + 1:
             raise ValueError(f"attributes_NK: {len(attributes_NK)} rows, must be {config.num_items + 1}")
         self.config = config
-        self.items = nn.Embedding(config.num_items + 1, config.dim)
+        self.item_rows = item_rows
+        rows = config.num_items + 1
+        if item_rows is not None:
+            if len(item_rows.input_N) != rows or len(item_rows.score_N) != rows:
+                raise ValueError(f"item_rows: {len(item_rows.input_N)} items, must be {rows}")
+            rows = item_rows.rows
+            self.register_buffer("input_row_N", torch.from_numpy(item_rows.input_N.copy()), persistent=False)
+            self.register_buffer("score_row_N", torch.from_numpy(item_rows.score_N.copy()), persistent=False)
+        self.items = nn.Embedding(rows, config.dim)
         self.positions = nn.Parameter(torch.randn(config.length, config.dim) * 0.02)
         self.attributes: nn.EmbeddingBag | None = None
         if attributes_NK is not None:
@@ -170,7 +238,7 @@ class SasRec(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def item_vectors_ND(self) -> Tensor:
-        """Raw item vectors: id embedding plus the mean of the attribute embeddings."""
+        """Raw vectors of the table's rows ``[R, D]``: id embedding plus the mean of the attribute embeddings."""
         vectors: Tensor = self.items.weight
         if self.attributes is None:
             return vectors
@@ -178,9 +246,17 @@ class SasRec(nn.Module):
         return vectors + mean
 
     def output_table_ND(self, vectors_ND: Tensor) -> Tensor:
-        """The scoring table: unit rows over tau."""
+        """The scoring table: unit rows over tau, one for each item of the catalogue."""
         unit: Tensor = functional.normalize(vectors_ND, dim=-1, eps=1e-12)
+        if self.item_rows is not None:
+            unit = unit[self.get_buffer("score_row_N")]
         return unit / self.config.tau
+
+    def embedded_BLD(self, ids_BL: Tensor, vectors_ND: Tensor) -> Tensor:
+        """What the first block gets of a history, before dropout."""
+        rows_BL = ids_BL if self.item_rows is None else self.get_buffer("input_row_N")[ids_BL]
+        x = functional.embedding(rows_BL, vectors_ND) * math.sqrt(self.config.dim)
+        return x * (ids_BL > 0).unsqueeze(-1) + self.positions[-ids_BL.shape[1] :]
 
     def forward(self, ids_BL: Tensor, vectors_ND: Tensor | None = None) -> Tensor:
         """Unit queries at every position; only ``[:, -1]`` is served.
@@ -194,9 +270,7 @@ class SasRec(nn.Module):
         """
         vectors_ND = self.item_vectors_ND() if vectors_ND is None else vectors_ND
         length = ids_BL.shape[1]
-        x = functional.embedding(ids_BL, vectors_ND) * math.sqrt(self.config.dim)
-        x = x * (ids_BL > 0).unsqueeze(-1) + self.positions[-length:]
-        x = self.dropout(x)
+        x = self.dropout(self.embedded_BLD(ids_BL, vectors_ND))
         causal = torch.ones(length, length, dtype=torch.bool, device=ids_BL.device).tril()
         visible = (causal[None] & (ids_BL > 0)[:, None, :])[:, None]
         for block in self.blocks:
@@ -204,19 +278,19 @@ class SasRec(nn.Module):
         return functional.normalize(self.final_norm(x), dim=-1, eps=1e-12)
 
     @torch.no_grad()
-    def export_weights(self) -> dict[str, npt.NDArray[np.float32]]:
+    def export_weights(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays of the module docstring, float32, matrices as ``[in, out]``.
 
         Names: ``item_emb_ND``, ``input_scale_N``, ``position_LD``, ``final_norm_weight`` / ``_bias`` and,
         for block i, ``blocks.{i}.`` + ``norm1``, ``qkv``, ``out``, ``norm2``, ``up``, ``down`` + ``_weight``
-        / ``_bias``.
+        / ``_bias``. Where items share rows, ``input_row_N`` and ``score_row_N`` (int32), and the two tables have R rows.
         """
         vectors = self.item_vectors_ND().clone()
         vectors[0] = 0.0
         scale = vectors.norm(dim=-1).clamp_min(1e-12) * self.config.tau * math.sqrt(self.config.dim)
         scale[0] = 0.0
         arrays = {
-            "item_emb_ND": self.output_table_ND(vectors),
+            "item_emb_ND": functional.normalize(vectors, dim=-1, eps=1e-12) / self.config.tau,
             "input_scale_N": scale,
             "position_LD": self.positions,
             "final_norm_weight": self.final_norm.weight,
@@ -228,10 +302,14 @@ class SasRec(nn.Module):
                 weight = layer.get_parameter("weight")
                 arrays[f"blocks.{index}.{name}_weight"] = weight.T if weight.ndim == 2 else weight
                 arrays[f"blocks.{index}.{name}_bias"] = layer.get_parameter("bias")
-        return {
+        exported: dict[str, npt.NDArray[Any]] = {
             name: np.ascontiguousarray(value.cpu().numpy(), dtype=np.float32)
             for name, value in arrays.items()
         }
+        if self.item_rows is not None:
+            exported[INPUT_ROW] = self.item_rows.input_N.astype(np.int32)
+            exported[SCORE_ROW] = self.item_rows.score_N.astype(np.int32)
+        return exported
 
 
 def left_padded(histories: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

@@ -124,7 +124,7 @@ class TrainingResult:
     """The weights of the best epoch (``SasRec.export_weights``) and how they came about."""
 
     model: SasRec
-    weights: dict[str, npt.NDArray[np.float32]]
+    weights: dict[str, npt.NDArray[Any]]
     history: tuple[EpochReport, ...]
     best_epoch: int
 
@@ -277,7 +277,7 @@ class _Run:
             targets_PF, weights_PF = future_targets(batch, ids_BL.shape[1], training)
             vectors_ND = model.item_vectors_ND()
             x_PD = model(ids_BL, vectors_ND)[real]
-            loss: Tensor = _CatalogueCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            loss = catalogue_loss(
                 x_PD,
                 model.output_table_ND(vectors_ND),
                 torch.from_numpy(targets_PF).to(training.device),
@@ -364,16 +364,39 @@ def future_targets(
     return targets_PF, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def catalogue_loss(
+    x_PD: Tensor, table_ND: Tensor, targets_PF: Tensor, weights_PF: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Mean cross-entropy of positions against the whole catalogue; arguments as of ``future_targets``.
+
+    Args:
+        x_PD: unit queries.
+        table_ND: ``SasRec.output_table_ND``.
+        targets_PF: item rows, 0 for none.
+        weights_PF: of the targets; a position's sum to 1.
+        dtype: of the products with the catalogue.
+    """
+    loss: Tensor = _CatalogueCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        x_PD, table_ND, targets_PF, weights_PF, dtype
+    )
+    return loss
+
+
+def planned_batches(
+    lengths_U: npt.NDArray[np.integer[Any]], size: int, order: np.random.Generator
+) -> tuple[tuple[int, ...], ...]:
+    """Indices of sequences of like length together, ties and near ties in a new order every epoch."""
+    ranked = np.argsort(lengths_U + order.random(len(lengths_U)) * 1.5, kind="stable")
+    starts = np.arange(0, len(ranked), size)
+    order.shuffle(starts)
+    return tuple(tuple(ranked[lo : lo + size].tolist()) for lo in starts)
+
+
 def _batches(
     usable: list[npt.NDArray[np.int64]], size: int, order: np.random.Generator
 ) -> Iterator[list[npt.NDArray[np.int64]]]:
-    # Sequences of like length together, ties and near ties in a new order every epoch.
-    lengths = np.array([len(one) for one in usable]) + order.random(len(usable)) * 1.5
-    ranked = np.argsort(lengths, kind="stable")
-    starts = np.arange(0, len(ranked), size)
-    order.shuffle(starts)
-    for lo in starts:
-        yield [usable[user] for user in ranked[lo : lo + size]]
+    for batch in planned_batches(np.array([len(one) for one in usable]), size, order):
+        yield [usable[user] for user in batch]
 
 
 def _copied(model: SasRec) -> dict[str, Tensor]:

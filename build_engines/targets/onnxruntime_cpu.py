@@ -6,6 +6,7 @@ Rewrites, none of which changes an answer:
 * the zero point of activation Q/DQ goes from ``int8 0`` to ``uint8 128`` (the same numbers): with s8 activations ONNX
   Runtime 1.32 finds no fused kernel and is 8 to 20 times slower;
 * the row scales of an INT8 table move from a pass over the scores into its DequantizeLinear;
+* constants with few different values become codes and a codebook, which the runtime writes out when it loads them;
 * nothing else: optimization is left to the runtime that runs it.
 
 ``check_kernels`` then looks at the graph as the runtime optimized it: every silent fallback shows in those counts.
@@ -23,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+
+from build_engines.targets.shared_constants import share_constants
 
 _ONNX_TYPES = {
     "float32": onnx.TensorProto.FLOAT,
@@ -49,6 +52,7 @@ def package(source: onnx.ModelProto, tables: Mapping[str, npt.NDArray[Any]]) -> 
     declare_external(model.graph, tables)
     fold_row_scales(model.graph, table="score_emb_DN", scale="score_scale_N")
     shift_zero_points(model.graph)
+    share_constants(model.graph)
     return model
 
 

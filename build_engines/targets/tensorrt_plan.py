@@ -17,6 +17,8 @@ from typing import Any
 
 import onnx
 
+from build_engines.targets.sparse_matmuls import sparse_matmuls
+
 # What the parser says that is no loss: that an int64 input wants int64 memory. Every other warning is an error.
 HARMLESS_WARNINGS: tuple[str, ...] = ("has Int64 binding",)
 
@@ -64,7 +66,7 @@ def build_plan(
     attention: int,
     capability: str | None = None,
 ) -> bytes:
-    """Parse and build one plan.
+    """Parse and build one plan; with the sparse kernels allowed where weights of the graph are 2:4.
 
     Args:
         kind: "tensorrt_rtx" or "tensorrt".
@@ -95,6 +97,8 @@ def build_plan(
     if found != attention:
         raise PlanRefused(f"the parser found {found} attentions, the graph has {attention}")
     config = builder.create_builder_config()
+    if sparse_matmuls(onnx.load_from_string(model_bytes)):
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if capability is not None:
         _set_capability(trt, config, capability)
     config.add_optimization_profile(_profile(builder, network, profile))

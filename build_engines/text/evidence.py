@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from build_engines.proof.records import SliceRow
+from build_engines.proof.slices import judged, of_sums
 from build_engines.records import SpeedRow
 from build_engines.text.pairs import EncodedPair
 from build_engines.text.recipe_parts import TextGatePart
-from build_engines.text.scoring import Scores, bootstrap_rise
+from build_engines.text.scoring import Scores, lost_and_tokens, perplexity, rise_over
 from server.artifacts.manifest import Measurement
 
 
@@ -35,12 +38,14 @@ def perplexity_evidence(
     parent: Sequence[Scores], candidate: Sequence[Scores], part: TextGatePart, answers: str = ""
 ) -> Measurement:
     """How much higher the perplexity is than the parent's; ``answers``: in which graph those were computed."""
-    rise, low, high = bootstrap_rise(parent, candidate, seed=part.seed)
+    found = rise_over(parent, candidate, limit=part.max_perplexity_rise, seed=part.seed)
+    rise, low, high = found.rise, found.low, found.high
     verdict = _verdict(low, high, part.max_perplexity_rise)
     agree = np.concatenate([a.greedy == b.greedy for a, b in zip(parent, candidate, strict=True)]).mean()
     note = f"the parent's choice at {agree:.1%} of tokens"
     if verdict == "undecidable":
-        note += "; more pairs would decide it"
+        needed = "no number of" if found.n_to_decide is None else f"about {found.n_to_decide:,}"
+        note += f"; {needed} pairs would decide it"
     return Measurement(
         kind="quality",
         name="perplexity rise over the FP32 parent" + (f", {answers}" if answers else ""),
@@ -55,9 +60,28 @@ def perplexity_evidence(
     )
 
 
+def slice_rows(
+    masks: Mapping[str, npt.NDArray[np.bool_]], scores: Mapping[str, Sequence[Scores]], part: TextGatePart
+) -> tuple[SliceRow, ...]:
+    """Perplexity on each slice, judged as one of many; nothing where there is no parent."""
+    if "parent" not in scores:
+        return ()
+    rows = []
+    for name, mask in masks.items():
+        sides = [
+            [one for one, inside in zip(scores[which], mask, strict=True) if inside]
+            for which in ("parent", "candidate")
+        ]
+        lost_N, tokens_N = lost_and_tokens(*sides)
+        figures = perplexity(sides[0]), perplexity(sides[1])
+        rows.append(of_sums(name, lost_N, tokens_N, figures, limit=part.max_slice_rise, seed=part.seed))
+    return judged(rows)
+
+
 def floor_evidence(model: Sequence[Scores], counts: Sequence[Scores], part: TextGatePart) -> Measurement:
     """Perplexity over that of token counts, less 1: below 0 or it has learnt nothing that can be used."""
-    rise, low, high = bootstrap_rise(counts, model, seed=part.seed)
+    found = rise_over(counts, model, seed=part.seed)
+    rise, low, high = found.rise, found.low, found.high
     return Measurement(
         kind="floor",
         name="perplexity relative to token counts",

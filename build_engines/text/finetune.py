@@ -20,6 +20,7 @@ from build_engines.errors import BuildError
 from build_engines.stage import Work
 from build_engines.text.checkpoint import CONFIG_FILE, TEXT_FILES
 from build_engines.text.pair_arrays import load_pairs, pairs_path
+from build_engines.text.quantized_linear import plain_base, quantize_base
 from build_engines.text.records import FinetuneRecord, LossRow
 from build_engines.text.states import TextLoaded
 from build_engines.text.tuning import heldout_loss, tune
@@ -49,7 +50,13 @@ def run(loaded: TextLoaded, part: TuningConfig | None, work: Work) -> FinetuneRe
     source = Path(record.checkpoint)
     model = load_model(source, record.family)
     dtype = _stored_dtype(source)
-    tuned = _with_lora(model, part) if part.method == "lora" else model
+    notes: list[str] = []
+    if part.method == "qlora":
+        whole, small = quantize_base(model, part.qlora_base)
+        notes.append(
+            f"base in {part.qlora_base}: {small / 1e6:.1f} MB of weights in place of {whole / 1e6:.1f}"
+        )
+    tuned = model if part.method == "full" else _with_lora(model, part)
     moved = sum(one.numel() for one in tuned.parameters() if one.requires_grad)
     before = heldout_loss(tuned.to(part.device), heldout, part)
     work.progress.say(
@@ -66,9 +73,11 @@ def run(loaded: TextLoaded, part: TuningConfig | None, work: Work) -> FinetuneRe
     except (ValueError, TuningDiverged) as error:
         raise BuildError(f"finetune: {error}") from error
     wrapped: Any = tuned
-    merged = wrapped.merge_and_unload() if part.method == "lora" else tuned
+    if part.method == "qlora":
+        plain_base(wrapped)
+    merged = tuned if part.method == "full" else wrapped.merge_and_unload()
     save_checkpoint(merged, dtype, source, work.folder / "checkpoint")
-    notes = [f"best at step {result.best.step} of {result.steps}, {result.tokens} tokens"]
+    notes += [f"best at step {result.best.step} of {result.steps}, {result.tokens} tokens"]
     if result.best.heldout_loss >= before:
         notes.append("held-out loss did not fall: the checkpoint was as good before")
     return FinetuneRecord(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.stage_parts import CompressTextPart
 from build_engines.stage import In, Out, Part, Record, Stage, Work
 from build_engines.stage_names import TEXT_STAGES
-from build_engines.states import Start
+from build_engines.states import Output, Start
 from build_engines.steps import Looker, Redo, run_to_published
 from build_engines.text.load import run as run_load
 from build_engines.text.load import sources
@@ -21,8 +23,20 @@ from server.artifacts.releases import Releases
 _PAIRS = ("build_engines.text.pairs", "build_engines.text.pair_arrays", "build_engines.text.checkpoint")
 _CODEC = ("build_engines.data.errors", "server.encoding")
 _LEARNING = (
-    *(f"build_engines.text.{name}" for name in ("finetune", "tuning", "batches")),
+    *(f"build_engines.text.{name}" for name in ("finetune", "tuning", "batches", "quantized_linear")),
     "build_engines.tuning_loop",
+)
+_COMPRESS = (
+    "build_engines.compression.stage_text",
+    "build_engines.compression.families.decoder",
+    "build_engines.compression.families.decoder_answers",
+    "build_engines.text.batches",
+    "build_engines.models.causal",
+    "build_engines.models.config_fields",
+    "build_engines.models.bfloat16",
+    "build_engines.tuning_loop",
+    *_PAIRS,
+    *_CODEC,
 )
 
 
@@ -79,7 +93,9 @@ PACKAGE: Stage[Tuned, PackageTextPart, PackageRecord, Packaged] = Stage(
     state=lambda tuned, output, record: Packaged(tuned=tuned, output=output, record=record),
     code=(
         *_PAIRS,
+        "build_engines.proof.leak",
         "build_engines.text.package",
+        *(f"build_engines.compression.{name}" for name in ("calibrators", "knapsack", "mixed", "node_times")),
         "build_engines.models.causal",
         "build_engines.models.config_fields",
         "build_engines.onnx_writer",
@@ -96,6 +112,7 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
     code=(
         *_PAIRS,
         *_LEARNING,
+        "build_engines.proof",
         *(
             f"build_engines.text.{name}"
             for name in ("verify", "evidence", "scoring", "reference", "checkpoint")
@@ -109,6 +126,34 @@ VERIFY: Stage[Packaged, VerifyTextPart, TextVerifyRecord, TextVerified] = Stage(
     ),
     packages=("onnxruntime", "transformers", "torch", "numpy"),
 )
+
+
+def _compress(tuned: Tuned, part: CompressTextPart, work: Work) -> CompressRecord:
+    from build_engines.compression import stage_text
+
+    return stage_text.run(tuned, part, work)
+
+
+def compress_stages(
+    recipe: TextRecipe,
+) -> list[tuple[Stage[Tuned, CompressTextPart, CompressRecord, Tuned], CompressTextPart]]:
+    """A stage for each step that the recipe names, and what it gets."""
+    if not recipe.compress:
+        return []
+    from build_engines.compression.stage import compress_stage
+
+    tuning = recipe.finetune or TuningConfig()
+    return [
+        (
+            compress_stage("text-compress", entry, _compress, _compressed, _COMPRESS),
+            CompressTextPart(number=number, entry=entry, batch_tokens=tuning.batch_tokens, seed=tuning.seed),
+        )
+        for number, entry in enumerate(recipe.compress)
+    ]
+
+
+def _compressed(tuned: Tuned, output: Output, record: CompressRecord) -> Tuned:
+    return replace(tuned, output=output, before=tuned, step=record)
 
 
 def build(
@@ -132,7 +177,8 @@ def build(
         recipe,
         workspace,
         Redo(first=first, stages=TEXT_STAGES),
-        parent_instead=recipe.gate.on_refused == "publish_parent" and recipe.package.variant != "fp32",
+        parent_instead=recipe.gate.on_refused == "publish_parent"
+        and (recipe.package.variant != "fp32" or bool(recipe.compress)),
         verified_by=verified_by,
         publish=lambda verified, built, scratch, again: publish(
             verified, built, releases, scratch, again=again
@@ -148,6 +194,10 @@ def verified_by(recipe: TextRecipe, workspace: Workspace, redo: Redo) -> TextVer
 
     loaded = do(LOAD, Start(), _load_part(recipe))
     tuned = do(FINETUNE, loaded, recipe.finetune)
+    if recipe.compress:
+        from build_engines.compression.stage import run_chain
+
+        tuned = run_chain(tuned, compress_stages(recipe), do, workspace.progress.say)
     packaged = do(PACKAGE, tuned, _package_part(recipe))
     return do(VERIFY, packaged, _verify_part(recipe))
 
@@ -158,6 +208,8 @@ def status(recipe: TextRecipe, workspace: Workspace) -> list[tuple[str, str]]:
     peek = looker.peek
     loaded = peek(LOAD, Start(), _load_part(recipe))
     tuned = peek(FINETUNE, loaded, recipe.finetune)
+    for stage, step in compress_stages(recipe):
+        tuned = peek(stage, tuned, step)
     packaged = peek(PACKAGE, tuned, _package_part(recipe))
     peek(VERIFY, packaged, _verify_part(recipe))
     return looker.rows

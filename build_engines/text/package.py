@@ -13,9 +13,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from build_engines.compression.step_records import StepRecord
 from build_engines.errors import TargetError
 from build_engines.models.causal.options import GRAPHS, Ids, TextOptions
 from build_engines.models.causal.package import TextPackage, compile_plan, package_text
+from build_engines.proof.leak import digests_of, refuse_leak
 from build_engines.stage import Work
 from build_engines.targets import tensorrt_plan
 from build_engines.text.pair_arrays import load_pairs, pairs_path
@@ -40,23 +42,49 @@ def run(tuned: Tuned, asked: PackageTextPart, work: Work) -> PackageRecord:
         max_chunk=part.max_chunk,
         awq=part.awq,
         block=part.block,
+        rounding=part.rounding,
+        calibrator=part.calibrator,
+        percentile=part.percentile,
+        smooth=part.smooth,
     )
-    calibrated = "int8" in GRAPHS[part.variant] or part.awq
+    calibrated = (
+        "int8" in GRAPHS[part.variant] or part.awq or part.rounding == "gptq" or part.mixed is not None
+    )
     pairs = load_pairs(pairs_path(tuned.loaded.output.folder, "calibration")) if calibrated else []
+    if calibrated:
+        refuse_leak(
+            "package",
+            digests_of(pair.ids for pair in pairs),
+            digests_of(pair.ids for pair in load_pairs(pairs_path(tuned.loaded.output.folder, "gate"))),
+            what="calibration pairs",
+            advice='give pairs that are the same under one "id", so that the split keeps them together',
+        )
     calibration = [pair.ids[None, :] for pair in pairs]
+    mixed: StepRecord | None = None
+    if part.mixed is not None:
+        # Here and not above: torch is only wanted where something is measured.
+        from build_engines.models.causal.mixed import choose_products
+
+        precisions, chosen = choose_products(
+            tuned.checkpoint, options, calibration, part.mixed, work.progress
+        )
+        options, mixed = dataclasses.replace(options, precisions=precisions), chosen.record
+        work.progress.say(f"  mixed precision: {mixed.said}")
     candidate = _packaged(tuned.checkpoint, work, CANDIDATE, options, calibration)
     plans, skipped = _plans(tuned.checkpoint, asked, options, calibration, work)
     candidate = msgspec.structs.replace(candidate, plans=plans)
     parent = None
-    if part.variant != "fp32":
-        plain = dataclasses.replace(options, variant="fp32", awq=False)
-        parent = _packaged(tuned.checkpoint, work, PARENT, plain, [])
+    whole = tuned.uncompressed
+    if part.variant != "fp32" or whole is not tuned:
+        plain = dataclasses.replace(options, variant="fp32", awq=False, rounding="nearest", precisions={})
+        parent = _packaged(whole.checkpoint, work, PARENT, plain, [])
     sizes = [f"{_name(record)} {record.size_bytes / 1e6:.1f} MB" for record in (candidate, parent) if record]
     return PackageRecord(
         candidate=candidate,
         parent=parent,
         calibration=_calibration(pairs, part) if calibrated else None,
-        notes=(", ".join(sizes), *skipped),
+        mixed=mixed,
+        notes=(", ".join(sizes), *([mixed.said] if mixed is not None else []), *skipped),
     )
 
 
@@ -126,7 +154,13 @@ def _packaged(
 
 def _calibration(pairs: Sequence[EncodedPair], part: PackagePart) -> Calibration:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(pair.ids).tobytes() for pair in pairs))
-    method = "activation ranges"
+    method = (
+        "activation ranges" if part.calibrator == "product" else f"activation ranges by {part.calibrator}"
+    )
+    if part.rounding == "gptq":
+        method = (
+            f"{method} and weights rounded by gptq" if part.variant != "int4" else "weights rounded by gptq"
+        )
     if part.awq:
         method = (
             "activation-aware scales"

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import msgspec
 
+from build_engines.compression.records import step_provenance
 from build_engines.hardware import packages
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.proof.examples import EXAMPLES_FILE
+from build_engines.release import Made, build_digest, place, provenance_of
+from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.recipe import TextRecipe
 from build_engines.text.records import PackagedRecord
-from build_engines.text.report import REPORT_HTML, REPORT_JSON, make_text_report, text_report_html
+from build_engines.text.report import make_text_report, text_report_html
 from build_engines.text.states import CANDIDATE, TextPublished, TextVerified
-from build_engines.text.verify import open_packaged
+from build_engines.text.verify import GRAPH_FILE, LIGHT_FILE, open_packaged
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE, read_golden
 from server.artifacts.manifest import MANIFEST_FILE, SCHEMA_VERSION, Cost, Manifest, Provenance, Target
@@ -28,7 +31,6 @@ from server.artifacts.schema import encode_manifest
 from server.pipelines.text_golden import replay_golden
 from server.text_domain import TEXT_TASK
 
-GRAPH_FILE, LIGHT_FILE = "model.onnx", "light.onnx"
 DEMONSTRATION = "demonstration"
 _REPLAY_CAPACITY = 1024
 
@@ -79,6 +81,9 @@ def assemble(staging: Path, verified: TextVerified, recipe: TextRecipe, build: s
     packaged = verified.packaged
     link_folder(packaged.output.folder / CANDIDATE, staging)
     shutil.copyfile(verified.output.folder / GOLDEN_FILE, staging / GOLDEN_FILE)
+    examples = verified.output.folder / EXAMPLES_FILE
+    if examples.is_file():
+        shutil.copyfile(examples, staging / EXAMPLES_FILE)
     for name in TEXT_FILES:
         if (packaged.tuned.checkpoint / name).is_file():
             shutil.copyfile(packaged.tuned.checkpoint / name, staging / name)
@@ -127,10 +132,12 @@ def _targets(engine: PackagedRecord, cost: Cost) -> tuple[Target, ...]:
 
 
 def _figures(verified: TextVerified) -> dict[str, float]:
-    record = verified.record
+    record, tuned = verified.record, verified.packaged.tuned
     figures = {
         "perplexity": record.perplexity[CANDIDATE],
-        "parameters": float(verified.packaged.tuned.loaded.record.parameters),
+        "parameters": float(
+            tuned.chain[-1].parameters_after if tuned.chain else tuned.loaded.record.parameters
+        ),
         "size_bytes": float(record.sizes_bytes[CANDIDATE]),
     }
     for row in record.speed:
@@ -141,7 +148,7 @@ def _figures(verified: TextVerified) -> dict[str, float]:
 def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Provenance:
     packaged = verified.packaged
     tuned = packaged.tuned
-    states = (tuned.loaded, tuned, packaged, verified)
+    states: tuple[Made, ...] = (tuned.loaded, *tuned.line, packaged, verified)
     seeds = {**tuned.record.seeds, "split": recipe.split.seed, "gate": recipe.gate.seed}
     if recipe.data.sample_copy is not None:
         seeds["sample_copy"] = recipe.data.sample_copy.seed
@@ -152,4 +159,8 @@ def _provenance(verified: TextVerified, recipe: TextRecipe, build: str) -> Prove
         data=tuned.loaded.record.sources,
         hardware=verified.record.hardware,
         seeds=seeds,
+        chain=(
+            *(one.provenance() for one in tuned.chain),
+            *([step_provenance(packaged.record.mixed)] if packaged.record.mixed is not None else []),
+        ),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.parts import CompressEntry, check_chain
 from build_engines.recipe import find_recipe
 from build_engines.recipe_parts import CompilePart, PublishPart
 from build_engines.recipe_toml import Origin, apply_sets, decode, parse_toml
@@ -34,6 +35,7 @@ class TextRecipe:
         data: [data]
         split: [split]
         finetune: [finetune]; None: the checkpoint is served as it is.
+        compress: [[compress]], steps in their order, behind fine-tuning; see ``build_engines.compression``.
         package: [package]
         compile: [compile]; TensorRT plans are made of the engine's own graph, its KV length fixed at package.max_context.
         gate: [gate]
@@ -47,6 +49,7 @@ class TextRecipe:
     data: TextDataPart
     split: TextSplitPart = field(default_factory=TextSplitPart)
     finetune: TuningConfig | None = None
+    compress: tuple[CompressEntry, ...] = ()
     package: PackagePart = field(default_factory=PackagePart)
     compile: CompilePart = field(default_factory=CompilePart)
     gate: TextGatePart = field(default_factory=TextGatePart)
@@ -55,6 +58,7 @@ class TextRecipe:
 
     def __post_init__(self) -> None:
         """Check what sections say of each other."""
+        check_chain(self.compress, "decoder")
         if self.data.max_tokens > self.package.max_context:
             raise ValueError(
                 f"data.max_tokens is {self.data.max_tokens}, package.max_context is {self.package.max_context}: "
@@ -72,8 +76,9 @@ class TextRecipe:
 
     def parent(self) -> TextRecipe:
         """The same recipe without compression."""
-        plain = replace(self, package=replace(self.package, variant="fp32", awq=False))
-        note = '\n# the compressed candidate was refused: package.variant = "fp32"\n'
+        package = replace(self.package, variant="fp32", awq=False, rounding="nearest", mixed=None)
+        plain = replace(self, compress=(), package=package)
+        note = '\n# the compressed candidate was refused: no [[compress]], package.variant = "fp32"\n'
         return _with_text(plain, self.text + note)
 
 

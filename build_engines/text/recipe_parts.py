@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from build_engines.compression.calibrator_names import ProductCalibrator
+from build_engines.compression.mixed_parts import MixedPart
 from build_engines.data.bad_rows import BadRowPolicy
-from build_engines.models.causal.options import BLOCKS, GRAPHS, Variant
+from build_engines.models.causal.options import BLOCKS, GRAPHS, Rounding, Variant
 from build_engines.recipe_parts import CompilePart, ModelPart
 
 Reference = Literal["transformers", "none"]
@@ -114,6 +116,8 @@ class PackagePart:
     """How the engine is written ([package]): see ``TextOptions``.
 
     Attributes:
+        mixed: give each product the cheapest precision that keeps the quality, as measured here ([package.mixed]); None: all
+            have that of the variant.
         plan_batch: texts at once that a TensorRT plan takes at most ([compile] says for which GPUs there are any).
     """
 
@@ -122,6 +126,11 @@ class PackagePart:
     max_chunk: int = 256
     awq: bool = False
     block: int = 32
+    rounding: Rounding = "nearest"
+    calibrator: ProductCalibrator = "product"
+    percentile: float = 99.99
+    smooth: float | None = None
+    mixed: MixedPart | None = None
     plan_batch: int = 8
 
     def __post_init__(self) -> None:
@@ -134,6 +143,12 @@ class PackagePart:
             )
         if self.awq and "int4" not in GRAPHS[self.variant]:
             raise ValueError(f'awq is true and variant is "{self.variant}"; awq is for "int4" only')
+        if self.rounding == "gptq" and "int4" not in GRAPHS[self.variant]:
+            raise ValueError(f'rounding is "gptq" and variant is "{self.variant}"; gptq is for "int4" only')
+        if self.mixed is not None and len(GRAPHS[self.variant]) > 1:
+            raise ValueError(
+                f'[package.mixed] is for one graph; variant is "{self.variant}", use "int8" or "int4"'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +160,7 @@ class TextGatePart:
         batch_sizes: texts at once at which a decode step must be faster than the parent's.
         filled: tokens that the texts hold already when a step is timed.
         min_speedup: by how much (1: at all).
+        max_size_ratio: size of the engine over that of its FP32 parent.
         rounds: of parent and candidate in turn, for each batch size (>= 10).
         reference: what the FP32 engine is held against: "transformers", or "none" (a checkpoint that does not fit into
             memory a second time; then the parent must agree with itself, alone and in a batch).
@@ -153,12 +169,16 @@ class TextGatePart:
         samples: texts to write into the report (0: none).
         on_refused: "publish_parent" publishes the FP32 parent instead of a refused candidate.
         seed: of resampling.
+        max_slice_rise: of perplexity on a slice (a language); refused where the rise is decidedly above it.
+        footprint: measure memory, latency and CPU of the engines, each in a process of its own.
+        keep_examples: keep what was judged on in the version, for ``compare``.
     """
 
     max_perplexity_rise: float = 0.05
     batch_sizes: tuple[int, ...] = (1, 8)
     filled: int = 192
     min_speedup: float = 1.0
+    max_size_ratio: float = 1.0
     rounds: int = 30
     reference: Reference = "transformers"
     reference_pairs: int = 8
@@ -166,6 +186,9 @@ class TextGatePart:
     samples: int = 4
     on_refused: OnRefused = "stop"
     seed: int = 0
+    max_slice_rise: float = 0.2
+    footprint: bool = True
+    keep_examples: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

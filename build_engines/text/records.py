@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from build_engines.compression.step_records import StepRecord
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
 from server.artifacts.manifest import Calibration, Cost, Measurement, Target, TensorInfo, Tolerance
 
@@ -55,7 +57,7 @@ class FinetuneRecord(_Record, frozen=True, kw_only=True):
 
     Attributes:
         checkpoint: absolute path of the folder to package; empty: ``checkpoint`` of this stage.
-        method: "none", "full" or "lora".
+        method: "none", "full", "lora" or "qlora".
         before: held-out loss before; None without fine-tuning.
         best: held-out loss of the weights that were kept.
         curve: loss and held-out loss.
@@ -101,12 +103,14 @@ class PackageRecord(_Record, frozen=True, kw_only=True):
         candidate: in folder ``candidate``.
         parent: in folder ``parent``; None when the candidate is it.
         calibration: what scales were measured on; None where none were.
+        mixed: how each matrix' precision was chosen; None: all have the same.
         notes: a sentence each.
     """
 
     candidate: PackagedRecord
     parent: PackagedRecord | None
     calibration: Calibration | None
+    mixed: StepRecord | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -130,6 +134,8 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
         samples: what it writes.
         hardware: the machine.
         notes: a sentence each.
+        slices: candidate against parent on each slice; empty when there is one engine only.
+        footprint: of "candidate" and "parent", each in a process of its own.
     """
 
     evidence: tuple[Measurement, ...]
@@ -141,3 +147,5 @@ class TextVerifyRecord(_Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
     hardware: dict[str, str]
     notes: tuple[str, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    footprint: dict[str, Footprint] = {}

@@ -9,17 +9,31 @@ import html
 
 import msgspec
 
-from build_engines.progress import duration
+from build_engines.compression.records import CompressRecord
+from build_engines.compression.report import chain_section, mixed_section, steps_taken
+from build_engines.compression.step_records import StepRecord
+from build_engines.proof.records import Footprint, SliceRow
 from build_engines.records import SpeedRow
-from build_engines.report import StepTaken
-from build_engines.report_html import STYLE, evidence_table, provenance_table, section, table
+from build_engines.report_frame import (
+    StepTaken,
+    evidence_table,
+    flag_note,
+    kernels_table,
+    page,
+    provenance_table,
+    section,
+    sizes_table,
+    speed_table,
+    steps_table,
+    table,
+)
+from build_engines.report_summary import footprint_table, plain_words, slices_section
 from build_engines.report_svg import Line, line_chart
 from build_engines.text.recipe import TextRecipe
 from build_engines.text.records import LossRow, Sample
 from build_engines.text.states import TextVerified
 from server.artifacts.manifest import Calibration, Cost, Measurement, Provenance
 
-REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 _DEMONSTRATION = (
     "This is a demonstration: a small model trained on generated copy of a generated shop. It shows the line and the server "
     "at work and is not meant for a real catalogue."
@@ -44,6 +58,8 @@ class TextReport(msgspec.Struct, frozen=True, kw_only=True):
         cost: of a decode step of n texts.
         sizes_bytes: by model.
         kernels: of the optimized graph.
+        slices: where it may hurt.
+        footprint: of the engines, each in a process of its own.
         samples: what it writes.
         calibration: what scales were measured on.
         provenance: enough to make it again.
@@ -67,9 +83,13 @@ class TextReport(msgspec.Struct, frozen=True, kw_only=True):
     cost: Cost
     sizes_bytes: dict[str, int]
     kernels: dict[str, int]
+    slices: tuple[SliceRow, ...]
+    footprint: dict[str, Footprint]
     samples: tuple[Sample, ...]
     calibration: Calibration | None
     provenance: Provenance
+    chain: tuple[CompressRecord, ...] = ()
+    mixed: StepRecord | None = None
 
 
 def make_text_report(verified: TextVerified, recipe: TextRecipe, provenance: Provenance) -> TextReport:
@@ -77,18 +97,26 @@ def make_text_report(verified: TextVerified, recipe: TextRecipe, provenance: Pro
     packaged = verified.packaged
     tuned = packaged.tuned
     loaded, engine, record = tuned.loaded.record, packaged.record.candidate, verified.record
+    states = (tuned.loaded, tuned.uncompressed, packaged, verified)
+    taken = [
+        StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
+        for state in states
+    ]
     return TextReport(
         model=recipe.model.name,
         description=recipe.model.description,
         demonstration=recipe.model.demonstration,
         family=loaded.family,
-        parameters=loaded.parameters,
+        parameters=tuned.chain[-1].parameters_after if tuned.chain else loaded.parameters,
         precision=engine.precision,
         max_context=engine.limits["max_context"],
-        steps=tuple(
-            StepTaken(stage=state.output.stage, seconds=state.output.seconds, notes=state.record.notes)
-            for state in (tuned.loaded, tuned, packaged, verified)
+        steps=(
+            *taken[:2],
+            *steps_taken((one.output, one.step) for one in tuned.line if one.step is not None),
+            *taken[2:],
         ),
+        chain=tuned.chain,
+        mixed=packaged.record.mixed,
         pairs=loaded.pairs,
         evidence=record.evidence,
         perplexity=record.perplexity,
@@ -99,6 +127,8 @@ def make_text_report(verified: TextVerified, recipe: TextRecipe, provenance: Pro
         cost=record.cost,
         sizes_bytes=record.sizes_bytes,
         kernels=engine.kernels,
+        slices=record.slices,
+        footprint=record.footprint,
         samples=record.samples,
         calibration=packaged.record.calibration,
         provenance=provenance,
@@ -111,24 +141,31 @@ def text_report_html(report: TextReport) -> str:
         f"{html.escape(report.description)}. {html.escape(report.family)}, {report.parameters / 1e6:,.1f} million "
         f"parameters; serves in {report.precision}, {report.max_context:,} tokens of context"
     )
-    flag = f'<p class="flag"><b>demonstration</b> {_DEMONSTRATION}</p>' if report.demonstration else ""
+    flag = flag_note("demonstration", _DEMONSTRATION) if report.demonstration else ""
     body = (
         f'<h1>{html.escape(report.model)}</h1><p class="lead">{lead}</p>{flag}',
+        plain_words(
+            evidence=report.evidence, speed=report.speed, sizes_bytes=_sizes(report), footprint=report.footprint,
+            slices=report.slices,
+        ),
         section("What was proven", evidence_table(report.evidence) + "<p class=lead>Measured on pairs whose products "
                 "neither training nor calibration saw.</p>"),
         section("Quality", _quality(report)),
+        section("Where it hurts", slices_section(report.slices)),
         section("Speed and size", _speed(report)),
         section("What it writes", _samples(report)),
         section("Fine-tuning", _training(report)),
-        section("What was done", _steps(report)),
+        section("What was done", steps_table(report.steps)),
+        section("What was made smaller", chain_section(report.chain)),
+        section("Precision of each product", mixed_section(report.mixed)),
         section("Where it came from", provenance_table(report.provenance, _calibration(report))),
     )  # fmt: skip
-    title = html.escape(f"{report.model} ({report.precision})")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
-        f"<body>{''.join(body)}</body></html>\n"
-    )
+    return page(f"{report.model} ({report.precision})", body)
+
+
+def _sizes(report: TextReport) -> tuple[int, int] | None:
+    sizes = report.sizes_bytes
+    return (sizes["parent"], sizes["candidate"]) if "parent" in sizes else None
 
 
 def _quality(report: TextReport) -> str:
@@ -140,34 +177,17 @@ def _quality(report: TextReport) -> str:
 
 
 def _speed(report: TextReport) -> str:
-    rows = [
-        f"<tr><td class=n>{row.batch_size}</td><td class=n>{row.parent_s * 1e3:.3f}</td>"
-        f"<td class=n>{row.candidate_s * 1e3:.3f}</td><td class=n>{row.speedup:.2f}</td>"
-        f"<td>[{row.interval[0]:.2f}, {row.interval[1]:.2f}]</td></tr>"
-        for row in report.speed
-    ]
     steps = [
         f"<tr><td class=n>{one.batch_size}</td><td class=n>{one.median_s * 1e3:.3f}</td>"
         f"<td class=n>{one.batch_size / one.median_s:,.0f}</td></tr>"
         for one in report.cost.measured
     ]
-    sizes = [
-        f"<tr><td>{html.escape(name)}</td><td class=n>{size / 1e6:.2f}</td></tr>"
-        for name, size in report.sizes_bytes.items()
-    ]
-    kernels = [
-        f"<tr><td>{html.escape(name)}</td><td class=n>{count}</td></tr>"
-        for name, count in report.kernels.items()
-    ]
     return (
-        (
-            table(("texts at once", "parent ms", "candidate ms", "speed-up", "95 % interval"), rows)
-            if rows
-            else ""
-        )
+        speed_table(report.speed, first="texts at once")
         + table(("texts at once", "ms a decode step", "tokens/s"), steps)
-        + table(("size", "MB"), sizes)
-        + table(("kernel", "nodes"), kernels)
+        + sizes_table(report.sizes_bytes)
+        + footprint_table(report.footprint, unit="tokens")
+        + kernels_table(report.kernels)
     )
 
 
@@ -186,15 +206,6 @@ def _training(report: TextReport) -> str:
     ]
     text = f"<p>Held-out loss {report.before:.4f} before, {report.best:.4f} after.</p>"
     return text + line_chart("Loss", lines, x_label="step", y_label="nats a token")
-
-
-def _steps(report: TextReport) -> str:
-    rows = [
-        f"<tr><td>{html.escape(step.stage)}</td><td class=n>{duration(step.seconds)}</td>"
-        f"<td>{'<br>'.join(html.escape(note) for note in step.notes)}</td></tr>"
-        for step in report.steps
-    ]
-    return table(("stage", "time", ""), rows)
 
 
 def _calibration(report: TextReport) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from build_engines.proof.paired_sums import PairedRise, paired_rise
 from build_engines.text.pairs import EncodedPair
 from server.engines.causal import CausalCall, CausalEngine
 
@@ -115,19 +116,17 @@ def _next_count(engine: CausalEngine, pair: EncodedPair, filled: int) -> int:
     return 1 if filled < len(pair.ids) - 1 else 0  # the last token is only predicted
 
 
-def bootstrap_rise(
-    parent: Sequence[Scores], candidate: Sequence[Scores], *, seed: int, resamples: int = 2000
-) -> tuple[float, float, float]:
-    """How much higher the candidate's perplexity is, relative, with its 95 % interval over pairs.
+def rise_over(
+    parent: Sequence[Scores], candidate: Sequence[Scores], *, limit: float = 0.0, seed: int = 0
+) -> PairedRise:
+    """How much higher the candidate's perplexity is, relative, with its 95 % interval over pairs."""
+    lost_N, tokens_N = lost_and_tokens(parent, candidate)
+    return paired_rise(lost_N, tokens_N, limit=limit, seed=seed)
 
-    Tokens of one text are not independent, so texts are drawn, not tokens.
-    """
-    lost = np.array(
-        [float(p.logprobs.sum() - c.logprobs.sum()) for p, c in zip(parent, candidate, strict=True)]
-    )
-    tokens = np.array([len(one.logprobs) for one in parent], np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(lost), (resamples, len(lost)))
-    means = lost[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
-    with np.errstate(over="ignore"):
-        low, high = np.expm1(np.quantile(means, [0.025, 0.975]))
-        return float(np.expm1(lost.sum() / tokens.sum())), float(low), float(high)
+
+def lost_and_tokens(
+    parent: Sequence[Scores], candidate: Sequence[Scores]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each pair, nats that the candidate needs beyond the parent, and the tokens of its answer."""
+    lost = [float(p.logprobs.sum() - c.logprobs.sum()) for p, c in zip(parent, candidate, strict=True)]
+    return np.array(lost, np.float64), np.array([len(one.logprobs) for one in parent], np.float64)

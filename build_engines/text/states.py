@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_engines.compression.records import CompressRecord
 from build_engines.states import Output
 from build_engines.text.records import FinetuneRecord, PackageRecord, TextLoadRecord, TextVerifyRecord
 from server.artifacts.manifest import Kind
 from server.artifacts.repository import OpenedVersion
 
 CANDIDATE, PARENT = "candidate", "parent"  # folders of ``package``, and names in figures
+CHECKPOINT = "checkpoint"  # folder of ``finetune`` and of steps of compression
 REQUIRED_EVIDENCE: tuple[Kind, ...] = ("parity", "floor")
-REQUIRED_OF_COMPRESSED: tuple[Kind, ...] = ("quality", "speed", "parity", "floor")
+REQUIRED_OF_COMPRESSED: tuple[Kind, ...] = ("quality", "speed", "size", "parity", "floor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,36 @@ class TextLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
-    """A checkpoint to package, fine-tuned or as it came."""
+    """A checkpoint to package, fine-tuned or as it came.
+
+    Attributes:
+        loaded: the state before.
+        output: of fine-tuning, or of the last step of compression.
+        record: of fine-tuning.
+        before: the state before the last step of compression; None: there was none.
+        step: what that step did.
+    """
 
     loaded: TextLoaded
     output: Output
     record: FinetuneRecord
+    before: Tuned | None = None
+    step: CompressRecord | None = None
+
+    @property
+    def uncompressed(self) -> Tuned:
+        """As it was tuned, or came."""
+        return self if self.before is None else self.before.uncompressed
+
+    @property
+    def line(self) -> tuple[Tuned, ...]:
+        """As it was tuned, and behind each step."""
+        return (self,) if self.before is None else (*self.before.line, self)
+
+    @property
+    def chain(self) -> tuple[CompressRecord, ...]:
+        """What each step did."""
+        return tuple(one.step for one in self.line if one.step is not None)
 
     @property
     def content(self) -> str:
@@ -44,7 +71,8 @@ class Tuned:
     @property
     def checkpoint(self) -> Path:
         """The folder."""
-        return Path(self.record.checkpoint) if self.record.checkpoint else self.output.folder / "checkpoint"
+        kept = self.record.checkpoint and self.before is None
+        return Path(self.record.checkpoint) if kept else self.output.folder / CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Learning of a causal language model from pairs: all of it or LoRA, resumable at every checkpoint, best by held-out loss.
 
-The loss is of the answer's tokens alone, over all of them in a batch. The learning rate is warmed up and then falls linearly
-to 0. The loop itself, and what makes it resumable, stands in ``build_engines.tuning_loop``.
+The loss is of the answer's tokens alone, over all of them in a batch. The learning rate is warmed up and then falls to 0. The loop itself, and what makes it resumable, stands in ``build_engines.tuning_loop``.
 
 Units: steps are updates of the weights; losses are nats a token; times are seconds.
 """
@@ -76,11 +75,14 @@ def tune(
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             warmup_share=config.warmup_share,
-            schedule="linear",
+            schedule=config.schedule,
             clip_norm=config.clip_norm,
             evaluate_every=config.evaluate_every,
             checkpoint_every=config.checkpoint_every,
             patience=config.patience,
+            average=config.average,
+            accumulate=config.accumulate,
+            checkpoint_activations=config.checkpoint_activations,
             seed=config.seed,
             device=config.device,
         ),
@@ -117,6 +119,13 @@ class _Answers:
 
     def tokens(self, batch: Sequence[int]) -> int:
         return sum(len(self.pairs[one].ids) for one in batch)
+
+    def weight(self, batch: Sequence[int]) -> float:
+        return float(sum(len(self.pairs[one].ids) - self.pairs[one].prompt_tokens for one in batch))
+
+    def checkpoint_activations(self) -> None:
+        model: Any = self.model
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def judge(self) -> float:
         return heldout_loss(self.model, self.heldout, self.config, bfloat16=self.bfloat16)

@@ -19,6 +19,13 @@ import numpy as np
 
 from build_engines.errors import GateRefused
 from build_engines.hardware import describe_hardware
+from build_engines.proof.examples import write_examples
+from build_engines.proof.footprint import measured
+from build_engines.proof.records import Footprint
+from build_engines.proof.served_process import Ask
+from build_engines.proof.sizes import size_evidence
+from build_engines.proof.slices import slice_evidence, value_masks
+from build_engines.proof.text_examples import languages_of, text_examples
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
 from build_engines.stage import Work
@@ -27,6 +34,7 @@ from build_engines.text.evidence import (
     floor_evidence,
     parity_evidence,
     perplexity_evidence,
+    slice_rows,
     token_counts_scores,
 )
 from build_engines.text.pair_arrays import load_pairs, pairs_path
@@ -42,9 +50,10 @@ from server.encoding.text import load_codec
 from server.engines.causal import CausalCall, CausalEngine
 from server.engines.onnxruntime_causal import OnnxRuntimeCausal
 from server.pipelines.text_golden import TOKEN_IDS, record_golden
+from server.text_domain import TEXT_TASK
 
 SLOTS = 8
-LIGHT_FILE = "light.onnx"
+GRAPH_FILE, LIGHT_FILE = "model.onnx", "light.onnx"
 # An engine of two graphs is judged as it serves repeatable texts, and besides by how it may serve others.
 _OTHERS: dict[Answers, str] = {"own": "answers in its own graph", "in turn": "answers in both graphs in turn"}
 GOLDEN_TEXTS, GOLDEN_TOKENS = 6, 32
@@ -65,7 +74,7 @@ def open_packaged(folder: Path, pools: Mapping[int, int], max_chunk: int) -> Cau
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     light = folder / LIGHT_FILE
     return OnnxRuntimeCausal(
-        folder / "model.onnx",
+        folder / GRAPH_FILE,
         pools=pools,
         threads=min(threads, 8),
         max_chunk=max_chunk,
@@ -90,7 +99,9 @@ def run(
     wanted = None
     if part.gate.reference == "transformers":
         work.progress.say("  reading pairs with transformers")
-        wanted = reference_scores(packaged.tuned.checkpoint, packaged.tuned.loaded.record.family, compared)
+        wanted = reference_scores(
+            packaged.tuned.uncompressed.checkpoint, packaged.tuned.loaded.record.family, compared
+        )
     with _engines(packaged, folders, pools, limits["max_chunk"], open_engine) as engines:
         scores = {name: _read(name, engine, pairs, work) for name, engine in engines.items()}
         light = engines[CANDIDATE]
@@ -104,6 +115,7 @@ def run(
             wanted = scores[folders[-1]][: len(compared)]
         hardware = describe_hardware()
         speed, cost = _speed(engines, part.gate, hardware["cpu"], work)
+        footprint = _footprint(packaged, folders, part.gate, work)
         _write_golden(packaged, engines[CANDIDATE], pairs, work)
         samples = _samples(packaged, engines[CANDIDATE], pairs, part.gate.samples)
     counts = token_counts_scores(_learnt(packaged), pairs, limits["vocab_size"])
@@ -118,10 +130,19 @@ def run(
             for answers, found in others.items()
         ]
         evidence += decode_speed_evidence(speed, part.gate)
+        whole = _records(packaged)[PARENT]
+        evidence.append(
+            size_evidence(whole.size_bytes, packaged.record.candidate.size_bytes, part.gate.max_size_ratio)
+        )
+    masks = value_masks("language", languages_of(load_codec(packaged.tuned.checkpoint), pairs))
+    slices = slice_rows(masks, scores, part.gate)
+    evidence += slice_evidence(slices)
     for item in evidence:
         work.progress.say(f"  {item.sentence()}")
     if not all(item.passed for item in evidence):
         raise GateRefused(part.model, evidence, advice=_ADVICE)
+    if part.gate.keep_examples:
+        write_examples(work.folder, text_examples(pairs, masks))
     sizes = {name: record.size_bytes for name, record in _records(packaged).items()}
     return TextVerifyRecord(
         evidence=tuple(evidence),
@@ -136,7 +157,34 @@ def run(
         samples=samples,
         hardware=hardware,
         notes=(f"{len(pairs)} pairs read, {sum(len(one.logprobs) for one in counts)} tokens of answers",),
+        slices=slices,
+        footprint=footprint,
     )
+
+
+def _footprint(
+    packaged: Packaged, names: Sequence[str], gate: TextGatePart, work: Work
+) -> dict[str, Footprint]:
+    found = {}
+    for name in names if gate.footprint else ():
+        work.progress.say(f"  {name}: memory, latency and CPU in a process of its own")
+        record = _records(packaged)[name]
+        folder = packaged.output.folder / name
+        found[name] = measured(
+            Ask(
+                task=TEXT_TASK,
+                folder=str(folder),
+                graph=GRAPH_FILE,
+                light=LIGHT_FILE if (folder / LIGHT_FILE).is_file() else None,
+                batch_sizes=gate.batch_sizes,
+                tokens=min(gate.filled, record.limits["max_context"] - 64),
+                vocab_size=record.limits["vocab_size"],
+                max_chunk=record.limits["max_chunk"],
+                seed=gate.seed,
+                disk_bytes=record.size_bytes,
+            )
+        )
+    return found
 
 
 def _records(packaged: Packaged) -> dict[str, PackagedRecord]:
@@ -188,7 +236,7 @@ def _speed(
     for done, size in enumerate(gate.batch_sizes):
         work.progress.step("timing decode steps, batch size", done, len(gate.batch_sizes), str(size))
         found = measure_in_turn(
-            {name: _step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
+            {name: decode_step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
         )
         times[size] = found[CANDIDATE]
         if PARENT in found:
@@ -197,7 +245,8 @@ def _speed(
     return tuple(rows), fit_cost(times, cpu)
 
 
-def _step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
+def decode_step(engine: CausalEngine, size: int, filled: int) -> Callable[[], object]:
+    """A decode step of ``size`` texts that hold ``filled`` tokens each, to be timed."""
     capacity = engine.limits.max_context
     call = CausalCall(
         capacity,

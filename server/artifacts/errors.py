@@ -6,6 +6,7 @@ the one it has; the builder prints the sentence and exits.
     ArtifactError           a version, a file of it, or the repository cannot be used
     ├── NewerSchema         written by a newer builder than this code
     ├── CorruptFile         missing, truncated, or other bytes than the manifest promises
+    ├── UntrustedVersion    not signed by a key that is trusted here
     └── RepositoryBusy      another builder holds the model's lock
 """
 
@@ -36,6 +37,17 @@ class CorruptFile(ArtifactError):
     def __init__(self, path: Path | str, problem: str) -> None:
         super().__init__(f"{path}: {problem}; publish the version again, or roll back to another one")
         self.path = Path(path)
+
+
+class UntrustedVersion(ArtifactError):
+    """Keys are configured, and none of them signed this version as it is."""
+
+    def __init__(self, folder: Path | str, problem: str) -> None:
+        super().__init__(
+            f"{folder}: {problem}; sign it where the key is (python -m build_engines sign MODEL --key FILE), or roll back to a "
+            "version that is signed"
+        )
+        self.folder = Path(folder)
 
 
 class RepositoryBusy(ArtifactError):

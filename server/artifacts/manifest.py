@@ -202,6 +202,25 @@ class Calibration(_Record, frozen=True, kw_only=True):
     data_sha256: str
 
 
+class CompressionStep(_Record, frozen=True, kw_only=True):
+    """One step that made a model smaller.
+
+    Attributes:
+        step: its name.
+        said: what it did, in a sentence.
+        options: what the recipe asked of it, as a JSON object.
+        figures: what it measured.
+        before, after: sizes of the network.
+    """
+
+    step: str
+    said: str
+    options: str = "{}"
+    figures: dict[str, float] = {}
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+
+
 class Provenance(_Record, frozen=True, kw_only=True):
     """Where the version came from, enough to make it again.
 
@@ -215,6 +234,7 @@ class Provenance(_Record, frozen=True, kw_only=True):
         hardware: the machine that measured.
         seeds: by what they seeded.
         durations_s: by stage.
+        chain: steps that compressed it before it was quantized, in order.
     """
 
     recipe: str
@@ -226,6 +246,7 @@ class Provenance(_Record, frozen=True, kw_only=True):
     hardware: dict[str, str] = {}
     seeds: dict[str, int] = {}
     durations_s: dict[str, float] = {}
+    chain: tuple[CompressionStep, ...] = ()
 
 
 class Manifest(_Record, frozen=True, kw_only=True):

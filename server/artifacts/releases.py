@@ -32,11 +32,13 @@ from server.artifacts.repository import (
     versions,
 )
 from server.artifacts.schema import check_model_name, encode_manifest
+from server.artifacts.signatures import SIGNATURE_FILE
 
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"
 
 Check = Callable[[OpenedVersion], None]
+Sign = Callable[[bytes], bytes]
 
 
 def _no_check(opened: OpenedVersion) -> None:
@@ -53,6 +55,7 @@ class Releases:
         lock_wait_s: how long to wait for another builder (>= 0; 0 refuses at once).
         disk: the system calls; a test's own disk may fail.
         now_unix_s: wall clock for ``created_unix_s``.
+        sign: makes ``manifest.sig`` of a manifest's bytes; None: versions are not signed.
 
     Raises:
         ValueError: a limit is out of range.
@@ -63,6 +66,7 @@ class Releases:
     lock_wait_s: float = 60.0
     disk: Disk = DISK
     now_unix_s: Callable[[], float] = field(default=time.time)
+    sign: Sign | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -143,6 +147,20 @@ class Releases:
             self._point_at(folder, to)
         return to
 
+    def resign(self, model: str, version: str) -> None:
+        """Sign a version that is published already.
+
+        Raises:
+            ValueError: there is nothing to sign with.
+            ArtifactError: no such version, damaged files, or the disk is full.
+        """
+        if self.sign is None:
+            raise ValueError("there is no key to sign with")
+        with self._locked(model, "sign") as folder:
+            opened = open_version(folder / version)
+            data = (opened.folder / MANIFEST_FILE).read_bytes()
+            replace(self.disk, opened.folder / SIGNATURE_FILE, self.sign(data))
+
     @contextlib.contextmanager
     def _locked(self, model: str, doing: str) -> Iterator[Path]:
         folder = self.repository / check_model_name(model)
@@ -186,7 +204,10 @@ class Releases:
             sha256, size = write_new(self.disk, target, read_chunks(source))
             if (sha256, size) != (entry.sha256, entry.size_bytes):
                 raise CorruptFile(source, "has other bytes than its manifest says (SHA-256 differs)")
-        write_new(self.disk, aside / MANIFEST_FILE, (encode_manifest(manifest),))
+        data = encode_manifest(manifest)
+        write_new(self.disk, aside / MANIFEST_FILE, (data,))
+        if self.sign is not None:
+            write_new(self.disk, aside / SIGNATURE_FILE, (self.sign(data),))
         for made in sorted(folders, reverse=True):
             self.disk.sync_folder(made)
 

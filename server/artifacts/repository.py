@@ -21,6 +21,7 @@ import numpy.typing as npt
 from server.artifacts.errors import ArtifactError, CorruptFile
 from server.artifacts.manifest import MANIFEST_FILE, Constant, FileEntry, Manifest
 from server.artifacts.schema import check_model_name, decode_manifest
+from server.artifacts.signatures import SIGNATURE_FILE, TrustedKeys
 
 CURRENT_FILE = "CURRENT"
 
@@ -100,28 +101,37 @@ def current_version(repository: Path, model: str) -> str:
     return text
 
 
-def open_current(repository: Path, model: str, *, verify: bool = True) -> OpenedVersion:
+def open_current(
+    repository: Path, model: str, *, verify: bool = True, trusted: TrustedKeys | None = None
+) -> OpenedVersion:
     """Open the version that serves.
 
     Raises:
         ArtifactError: nothing is current, or the version cannot be used.
     """
-    return open_version(repository / model / current_version(repository, model), verify=verify)
+    return open_version(
+        repository / model / current_version(repository, model), verify=verify, trusted=trusted
+    )
 
 
-def open_version(path: Path, verify: bool = True) -> OpenedVersion:
+def open_version(path: Path, verify: bool = True, *, trusted: TrustedKeys | None = None) -> OpenedVersion:
     """Read a version's manifest and hold its files against it.
 
     Args:
         path: the version's folder.
         verify: hash every file (about 1 ms a megabyte); False checks only that each is there with its size.
+        trusted: whose versions are believed; None: anybody's.
 
     Raises:
+        UntrustedVersion: its manifest is not signed by one of the keys.
         NewerSchema: written by a newer builder.
         CorruptFile: a file is missing, cut short or has other bytes; names it.
         ArtifactError: no such version, or the manifest does not hold together.
     """
-    manifest = read_manifest(path)
+    data = _manifest_bytes(path)
+    if trusted is not None:
+        trusted.check(path, data)  # these very bytes are read below: nothing can change in between
+    manifest = decode_manifest(data, path / MANIFEST_FILE)
     if path.name.isdecimal() and (manifest.version, manifest.model) != (path.name, path.parent.name):
         raise ArtifactError(
             f"{path}: its manifest is of {manifest.model} version {manifest.version}; "
@@ -138,14 +148,17 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ArtifactError: no such version, or its manifest cannot be used.
     """
+    return decode_manifest(_manifest_bytes(path), path / MANIFEST_FILE)
+
+
+def _manifest_bytes(path: Path) -> bytes:
     file = path / MANIFEST_FILE
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"{path}: not a published version ({MANIFEST_FILE} is missing)") from None
     except OSError as error:
         raise ArtifactError(f"{file}: cannot be read ({error.strerror})") from error
-    return decode_manifest(data, file)
 
 
 def describe_file(folder: Path, name: str) -> FileEntry:
@@ -155,9 +168,9 @@ def describe_file(folder: Path, name: str) -> FileEntry:
 
 
 def describe_folder(folder: Path) -> tuple[FileEntry, ...]:
-    """Entries of every file below ``folder`` but the manifest, by path."""
+    """Entries of every file below ``folder`` but the manifest and its signature, by path."""
     names = sorted(item.relative_to(folder).as_posix() for item in folder.rglob("*") if item.is_file())
-    return tuple(describe_file(folder, name) for name in names if name != MANIFEST_FILE)
+    return tuple(describe_file(folder, name) for name in names if name not in (MANIFEST_FILE, SIGNATURE_FILE))
 
 
 def file_sha256(path: Path) -> str:

@@ -23,6 +23,8 @@ REQUIRED_LIMITS = {
     "recommendation": ("max_batch", "max_history", "max_k", "max_exclude"),
     "text_generation": ("max_context", "vocab_size", "max_chunk"),
     "sentence_encoding": ("max_tokens", "vocab_size", "dim"),
+    "tensor_inference": ("max_batch",),
+    "reranking": ("max_batch", "max_candidates", "max_history"),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -40,6 +40,7 @@ def request_of(message: pb.RecommendRequest, timeout_s: float | None = None) -> 
         fields=tuple(message.fields),
         user_id=message.user_id or None,
         allow_seen=message.allow_seen,
+        rerank=message.rerank if message.HasField("rerank") else True,
     )
 
 
@@ -67,9 +68,11 @@ def response_of(answer: RecommendResponse, total_s: float) -> pb.RecommendRespon
             engine_ms=times_s(Stage.ENGINE, 0.0) * 1e3,
             post_ms=times_s(Stage.POST, 0.0) * 1e3,
             total_ms=total_s * 1e3,
+            rerank_ms=None if answer.rerank_s is None else answer.rerank_s * 1e3,
         ),
         fallback_reason=answer.fallback_reason,
         unknown_candidates=answer.unknown_candidates,
+        ranked_by=None if answer.ranked_by is None else answer.ranked_by.value,
     )
     add = message.items.add
     for rank, (item_id, score) in enumerate(zip(answer.item_ids, answer.scores, strict=True), 1):

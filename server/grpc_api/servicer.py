@@ -158,6 +158,8 @@ class Asked:
                         times.total_ms,
                     )
                 )
+                if answer.rerank_s is not None:
+                    timing += b", rerank;dur=%.3f" % times.rerank_ms
                 call.reply(reply.SerializeToString(), literal(b"server-timing", timing))
         except Exception as error:
             log.error("answer could not be written", exc_info=error, extra={"request_id": call.request_id})

@@ -37,7 +37,7 @@ class Filters(_message.Message):
     def __init__(self, categories: _Optional[_Iterable[str]] = ..., brands: _Optional[_Iterable[str]] = ..., price_min: _Optional[float] = ..., price_max: _Optional[float] = ..., in_stock: _Optional[bool] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("history", "events", "k", "candidates", "exclude", "filters", "deadline_ms", "explain", "fields", "user_id", "allow_seen")
+    __slots__ = ("history", "events", "k", "candidates", "exclude", "filters", "deadline_ms", "explain", "fields", "user_id", "allow_seen", "rerank")
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class RecommendRequest(_message.Message):
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOW_SEEN_FIELD_NUMBER: _ClassVar[int]
+    RERANK_FIELD_NUMBER: _ClassVar[int]
     history: _containers.RepeatedScalarFieldContainer[str]
     events: _containers.RepeatedCompositeFieldContainer[Event]
     k: int
@@ -60,7 +61,8 @@ class RecommendRequest(_message.Message):
     fields: _containers.RepeatedScalarFieldContainer[str]
     user_id: str
     allow_seen: bool
-    def __init__(self, history: _Optional[_Iterable[str]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., k: _Optional[int] = ..., candidates: _Optional[_Union[ItemIds, _Mapping]] = ..., exclude: _Optional[_Iterable[str]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., deadline_ms: _Optional[float] = ..., explain: _Optional[bool] = ..., fields: _Optional[_Iterable[str]] = ..., user_id: _Optional[str] = ..., allow_seen: _Optional[bool] = ...) -> None: ...
+    rerank: bool
+    def __init__(self, history: _Optional[_Iterable[str]] = ..., events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., k: _Optional[int] = ..., candidates: _Optional[_Union[ItemIds, _Mapping]] = ..., exclude: _Optional[_Iterable[str]] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., deadline_ms: _Optional[float] = ..., explain: _Optional[bool] = ..., fields: _Optional[_Iterable[str]] = ..., user_id: _Optional[str] = ..., allow_seen: _Optional[bool] = ..., rerank: _Optional[bool] = ...) -> None: ...
 
 class AttributeValue(_message.Message):
     __slots__ = ("text", "number", "integer", "flag")
@@ -106,21 +108,23 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queue_ms", "encode_ms", "engine_ms", "post_ms", "total_ms")
+    __slots__ = ("queue_ms", "encode_ms", "engine_ms", "post_ms", "total_ms", "rerank_ms")
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     ENCODE_MS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_MS_FIELD_NUMBER: _ClassVar[int]
     POST_MS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    RERANK_MS_FIELD_NUMBER: _ClassVar[int]
     queue_ms: float
     encode_ms: float
     engine_ms: float
     post_ms: float
     total_ms: float
-    def __init__(self, queue_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ..., engine_ms: _Optional[float] = ..., post_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
+    rerank_ms: float
+    def __init__(self, queue_ms: _Optional[float] = ..., encode_ms: _Optional[float] = ..., engine_ms: _Optional[float] = ..., post_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., rerank_ms: _Optional[float] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("items", "served_by", "model", "unknown_items", "timings_ms", "fallback_reason", "unknown_candidates")
+    __slots__ = ("items", "served_by", "model", "unknown_items", "timings_ms", "fallback_reason", "unknown_candidates", "ranked_by")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +132,7 @@ class RecommendResponse(_message.Message):
     TIMINGS_MS_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    RANKED_BY_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[RecommendedItem]
     served_by: str
     model: Model
@@ -135,7 +140,8 @@ class RecommendResponse(_message.Message):
     timings_ms: Timings
     fallback_reason: str
     unknown_candidates: int
-    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., unknown_items: _Optional[int] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., unknown_candidates: _Optional[int] = ...) -> None: ...
+    ranked_by: str
+    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., served_by: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., unknown_items: _Optional[int] = ..., timings_ms: _Optional[_Union[Timings, _Mapping]] = ..., fallback_reason: _Optional[str] = ..., unknown_candidates: _Optional[int] = ..., ranked_by: _Optional[str] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "field", "limit", "request_id", "retry_after_ms")

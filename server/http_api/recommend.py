@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import UNSET
+
 from server.errors import Code, InvalidRequest, ServeError, Unauthenticated
 from server.http_api.exchange import Exchange
 from server.http_api.schemas import (
@@ -54,7 +56,7 @@ class Endpoint(Protocol):
 
 def server_timing(timings: TimingsOut) -> bytes:
     """The ``Server-Timing`` header line."""
-    return (
+    line = (
         b"server-timing: queue;dur=%.3f, encode;dur=%.3f, engine;dur=%.3f, post;dur=%.3f, total;dur=%.3f\r\n"
         % (
             timings.queue,
@@ -64,6 +66,8 @@ def server_timing(timings: TimingsOut) -> bytes:
             timings.total,
         )
     )
+    rerank = timings.rerank
+    return line if rerank is UNSET else b"%s, rerank;dur=%.3f\r\n" % (line[:-2], rerank)
 
 
 class RecommendEndpoint:

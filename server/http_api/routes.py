@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from server.domain import ModelInfo
+from server.domain import RERANK_TASK, ModelInfo
 from server.errors import InvalidRequest, NotFound, ServeError
 from server.http_api.asgi import HotAsgi, Receive, Send
 from server.http_api.docs_page import PAGE
@@ -100,7 +100,7 @@ def build(
             paths.append(path)
     paths += ["/v1/models", "/healthz", "/readyz", "/docs", "/openapi.json"]
 
-    by_task = {TEXT_TASK: text_limits, **(task_limits or {})}
+    by_task = {TEXT_TASK: text_limits, RERANK_TASK: {}, **(task_limits or {})}
 
     def listed(info: ModelInfo) -> ModelEntry:
         return model_out(info, by_task.get(info.task, limits))

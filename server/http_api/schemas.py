@@ -76,6 +76,9 @@ class RecommendIn(msgspec.Struct, forbid_unknown_fields=True):
     ] = ()
     user_id: Annotated[Id | None, Meta(description="opaque; never logged")] = None
     allow_seen: Annotated[bool, Meta(description="items of the history may be returned again")] = False
+    rerank: Annotated[
+        bool, Meta(description="false: the recommender's own order, also where a re-ranker is configured")
+    ] = True
 
 
 class ItemOut(msgspec.Struct, gc=False):
@@ -104,6 +107,7 @@ class TimingsOut(msgspec.Struct, gc=False):
     engine: float
     post: float
     total: float
+    rerank: Annotated[float | UnsetType, Meta(description="with a re-ranker: the second stage")] = UNSET
 
 
 class RecommendOut(msgspec.Struct):
@@ -124,6 +128,16 @@ class RecommendOut(msgspec.Struct):
     ) = UNSET
     unknown_candidates: (
         Annotated[int, Meta(description="with candidates: how many of them are not in the catalogue")]
+        | UnsetType
+    ) = UNSET
+    ranked_by: (
+        Annotated[
+            str,
+            Meta(
+                description="with a re-ranker: whose order this is; the recommender's where there was no time for it",
+                extra_json_schema={"enum": ["reranker", "recommender"]},
+            ),
+        ]
         | UnsetType
     ) = UNSET
 
@@ -181,6 +195,7 @@ def decode_request(body: bytes | bytearray | msgspec.Raw, where: str = "") -> Re
         fields=wire.fields,
         user_id=wire.user_id,
         allow_seen=wire.allow_seen,
+        rerank=wire.rerank,
     )
 
 
@@ -224,9 +239,11 @@ def answer_struct(answer: RecommendResponse, total_s: float) -> RecommendOut:
             round(times_s(Stage.ENGINE, 0.0) * 1e3, 3),
             round(times_s(Stage.POST, 0.0) * 1e3, 3),
             round(total_s * 1e3, 3),
+            UNSET if answer.rerank_s is None else round(answer.rerank_s * 1e3, 3),
         ),
         UNSET if answer.fallback_reason is None else answer.fallback_reason,
         UNSET if answer.unknown_candidates is None else answer.unknown_candidates,
+        UNSET if answer.ranked_by is None else answer.ranked_by.value,
     )
 
 

@@ -10,11 +10,13 @@ Suffixes: H history items, R recommended items, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from server.encoding.catalogue import Catalogue
+from server.encoding.tables import ItemVectors
 
 # Below this cosine two item vectors have nothing to tell each other.
 _SIMILAR = 0.2
@@ -25,7 +27,8 @@ class Explainer:
 
     Args:
         catalogue: its items.
-        emb_ND: item vectors, FP32 or INT8 codes with ``scale_N`` (a row's scale does not change its cosine).
+        emb_ND: item vectors in any form (a row's scale does not change its cosine).
+        emb_row_N: which of them is an item's, where items share vectors; None: each has its own.
         neighbour_ids_NM: transition table, 0 for none.
         neighbour_weights_NM: its weights.
         decay: weight of each step into the past.
@@ -36,14 +39,15 @@ class Explainer:
         self,
         catalogue: Catalogue,
         *,
-        emb_ND: npt.NDArray[np.generic],
+        emb_ND: ItemVectors | npt.NDArray[np.generic],
+        emb_row_N: npt.NDArray[np.integer[Any]] | None = None,
         neighbour_ids_NM: npt.NDArray[np.int32],
         neighbour_weights_NM: npt.NDArray[np.float32],
         decay: float,
         window: int,
     ) -> None:
         self._catalogue = catalogue
-        self._emb_ND = emb_ND
+        self._emb_ND, self._emb_row_N = emb_ND, emb_row_N
         self._ids_NM = neighbour_ids_NM
         self._weights_NM = neighbour_weights_NM
         self._decay = decay
@@ -94,7 +98,8 @@ class Explainer:
         return np.asarray(left @ right.T, dtype=np.float32)
 
     def _unit(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
-        vectors = self._emb_ND[np.asarray(rows)].astype(np.float32)
+        places = np.asarray(rows) if self._emb_row_N is None else self._emb_row_N[np.asarray(rows)]
+        vectors = self._emb_ND[places].astype(np.float32)
         return np.asarray(
             vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), dtype=np.float32
         )

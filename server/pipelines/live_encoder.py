@@ -27,6 +27,7 @@ from server.encoder_domain import Encoded, EncodeRequest, EncoderInfo
 from server.encoder_telemetry import BULK, LIVE, EncoderRecorder, NullEncoderRecorder
 from server.errors import DeadlineExceeded, InvalidRequest, NotReady
 from server.pipelines.encoder_loading import EncoderLoadOptions, EncoderModel, load_encoder
+from server.pipelines.trust import trusted_keys
 from server.pipelines.version_watch import VersionWatch
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
@@ -76,11 +77,11 @@ def open_live_encoder(settings: Settings, name: str, telemetry: NullTelemetry) -
         ArtifactError: nothing of that name is published.
     """
     options = EncoderLoadOptions(threads=settings.encoder_threads, batch_tokens=settings.encoder_batch_tokens)
-    repository = settings.repository
+    repository, trusted = settings.repository, trusted_keys(settings)
     return LiveEncoder(
         repository,
         name,
-        lambda version: load_encoder(open_version(repository / name / version), options),
+        lambda version: load_encoder(open_version(repository / name / version, trusted=trusted), options),
         version=current_version(repository, name),
         limits=TokenLimits(
             max_wait_s=settings.encoder_max_wait_ms * 1e-3, longest_s=settings.encoder_max_deadline_ms * 1e-3

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from server.artifacts.errors import ArtifactError
 from server.artifacts.repository import current_version, open_version
+from server.artifacts.signatures import TrustedKeys
 from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
 from server.pipelines.loading import TASK, LoadedModel, load_model
@@ -50,12 +51,13 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How versions are loaded; see ``load_model``."""
+    """How versions are loaded, and whose (None: anybody's); see ``load_model``."""
 
     engine: str = "auto"
     threads: int = 1
     max_items: int = 0
     max_wait_s: float = 0.0
+    trusted: TrustedKeys | None = None
 
 
 class LiveRecommender:
@@ -170,8 +172,8 @@ class LiveRecommender:
         log.info("new version serves", extra={"model": self._name, "version": version, "previous": before})
 
     def _load(self, version: str) -> LoadedModel:
-        opened = open_version(self._repository / self._name / version)
         options = self._options
+        opened = open_version(self._repository / self._name / version, trusted=options.trusted)
         return load_model(
             opened,
             engine=options.engine,

@@ -19,6 +19,7 @@ from server.artifacts.repository import current_version, open_version
 from server.batching.continuous import ContinuousBatcher
 from server.batching.text_model import TextLimits, TextModel
 from server.pipelines.text_loading import TextLoadOptions, load_text_model
+from server.pipelines.trust import trusted_keys
 from server.pipelines.version_watch import VersionWatch
 from server.settings import Settings
 from server.telemetry_interface import NullTelemetry
@@ -43,8 +44,10 @@ def open_live_text(settings: Settings, name: str, telemetry: NullTelemetry, *, t
         threads=threads, slots=settings.text_slots, max_context=settings.text_max_context
     )
 
+    trusted = trusted_keys(settings)
+
     def load(version: str) -> TextModel:
-        return load_text_model(open_version(settings.repository / name / version), options)
+        return load_text_model(open_version(settings.repository / name / version, trusted=trusted), options)
 
     limits = TextLimits(
         max_texts=settings.text_max_in_flight,

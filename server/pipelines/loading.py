@@ -93,9 +93,9 @@ def _load(opened: OpenedVersion, engine: str, threads: int, max_items: int, max_
     if manifest.task != TASK:
         raise ValueError(f"task is {manifest.task!r}, this server serves {TASK!r}")
     # Views of the mapped files as plain arrays: indexing a memmap costs several times as much.
-    stored = {name: np.asarray(table) for name, table in opened.constants(mmap=True).items()}
+    stored = tables.plain({name: np.asarray(table) for name, table in opened.constants(mmap=True).items()})
     bound = tables.engine_tables(stored)
-    rows = len(stored[tables.ITEM_EMB])
+    rows = tables.catalogue_rows(stored)
     catalogue = load_catalogue(opened.path(ITEM_IDS_FILE), opened.path(ITEM_COLUMNS_FILE), rows=rows)
     engines = _engines(opened, bound, engine, threads)
     runner, fallback = _tiers(manifest, catalogue, stored, engines)
@@ -177,7 +177,7 @@ def _dummy(
 ) -> dict[str, npt.NDArray[Any]]:
     rows = int(manifest.parameters["items"])
     shapes = {"B": size, "L": manifest.limits["max_history"], "E": manifest.limits["max_history"], "N": 0}
-    shapes["N"] = next(item.shape[0] for item in manifest.constants if item.tensor == tables.ITEM_EMB)
+    shapes["N"] = next(item.shape[0] for item in manifest.constants if item.tensor == tables.POPULARITY)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for spec in engine.inputs:
         shape = [dim if isinstance(dim, int) else shapes[dim] for dim in spec.shape]
@@ -245,7 +245,8 @@ def _tiers(
     neighbour_ids, neighbour_weights = stored[tables.NEIGHBOUR_IDS], stored[tables.NEIGHBOUR_WEIGHTS]
     explainer = Explainer(
         catalogue,
-        emb_ND=stored[tables.ITEM_EMB],
+        emb_ND=tables.ItemVectors(stored),
+        emb_row_N=stored.get(tables.INPUT_ROW),
         neighbour_ids_NM=neighbour_ids,
         neighbour_weights_NM=neighbour_weights,
         decay=decay,

@@ -59,7 +59,7 @@ def evidence(kind: Kind, **changes: object) -> Measurement:
     return msgspec.structs.replace(item, **changes)
 
 
-ALL_EVIDENCE = (evidence("quality"), evidence("speed"), evidence("parity"), evidence("floor"))
+ALL_EVIDENCE = tuple(evidence(kind) for kind in ("quality", "speed", "size", "parity", "floor"))
 
 
 def loaded() -> Loaded:

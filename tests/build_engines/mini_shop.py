@@ -31,6 +31,7 @@ min_speedup = 0.01
 min_overlap = 0.5
 rounds = 10
 allow_below_floor = true
+footprint = false           # a process an engine; test_proof_line has it
 """
 
 

@@ -75,7 +75,7 @@ def test_a_recipe_becomes_a_version_that_the_server_loads(place: Path) -> None:
 
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["task"], manifest["targets"][0]["precision"]) == ("sentence_encoding", "int8")
-    assert {item["kind"] for item in manifest["evidence"]} == {"parity", "quality", "speed"}
+    assert {item["kind"] for item in manifest["evidence"]} == {"parity", "quality", "speed", "size"}
     assert manifest["figures"]["cosine_fp32"] > 0.99
     assert "What was proven" in (folder / "report.html").read_text()
     assert json.loads((folder / "intents.json").read_text())["labels"] == sorted(INTENTS)
@@ -202,3 +202,28 @@ def test_the_packaged_minilm_is_the_original_and_computes_what_transformers_does
 
     assert np.abs(plain - reference_vectors(folder, resolved_form(folder, options)[1], ids)).max() < 1e-5
     assert (plain * small).sum(axis=1).min() > 0.99
+
+
+def test_a_chain_of_steps_stands_before_the_intents_and_is_judged_against_the_whole_encoder(
+    place: Path,
+) -> None:
+    """Fewer rows, heads, channels and another width: packaged, with a head of its own, and opened as the server opens it."""
+    from server.artifacts.repository import open_version
+
+    chain = [
+        'compress=[{step="prune_rows", coverage=1.0}, {step="prune_heads", keep=0.5}, {step="prune_width", keep=32}]',
+        "gate.min_cosine=0.0",
+        "gate.max_slice_loss_points=100",
+    ]
+    folder = run(place, chain, repository="small")
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    steps = manifest["provenance"]["chain"]
+    assert [one["step"] for one in steps] == ["prune_rows", "prune_heads", "prune_width"]
+    assert steps[0]["after"]["rows"] < steps[0]["before"]["rows"] and steps[2]["after"]["dim"] == 32
+    size = next(item for item in manifest["evidence"] if item["kind"] == "size")
+    assert size["value"] < 0.5 and manifest["limits"]["dim"] == 32
+    assert "What was made smaller" in (folder / "report.html").read_text()
+    model = load_encoder(open_version(folder))
+    assert model.info.dim == 32
+    model.tokens.engine.close()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from build_engines.data.sequences import Sequences
 from build_engines.errors import GateRefused
-from build_engines.evaluation.paired import PairedVerdict, paired_verdict
 from build_engines.gate import (
     ReferenceAgreement,
     floor_evidence,
@@ -20,6 +19,7 @@ from build_engines.gate import (
     refuse_unless_all_hold,
     speed_evidence,
 )
+from build_engines.proof.paired_means import PairedVerdict, paired_verdict
 from build_engines.ranker import Rows, Scores
 from build_engines.recipe_parts import GatePart
 from build_engines.records import SpeedRow

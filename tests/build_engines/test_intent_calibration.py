@@ -18,8 +18,9 @@ from build_engines.intents.calibration import (
     negative_log_likelihood,
     threshold_curve,
 )
-from build_engines.intents.figures import figures, paired_texts, wilson_interval
+from build_engines.intents.figures import figures
 from build_engines.intents.head import HEAD_FILE, INTENTS_FILE, IntentHead, load_head, save_head, softmax
+from build_engines.proof.paired_right import paired_texts, wilson_interval
 
 
 def told(number: int, seed: int = 0, intents: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -16,11 +16,14 @@ from build_engines.data.bad_rows import BadRowPolicy
 from build_engines.data.sample_shop import SampleShopSize
 from build_engines.encoder.recipe import EncoderRecipe, load_encoder_recipe
 from build_engines.errors import RecipeError
+from build_engines.own_model.recipe import OwnRecipe, load_own_recipe
 from build_engines.pipeline import train_part, verify_part
 from build_engines.recipe import RECIPES, Recipe, load_recipe
 from build_engines.recipe_kind import recipe_kind
 from build_engines.recipe_limits import LIMITS, Filled, Limit
 from build_engines.recipe_parts import NetworkPart, TrainPart
+from build_engines.recipe_toml import ARRAYS
+from build_engines.rerank.recipe import RerankRecipe, load_rerank_recipe
 from build_engines.text.recipe import TextRecipe, load_text_recipe
 from build_engines.text.recipe_parts import SampleCopyPart
 from build_engines.text.tuning_parts import TuningConfig
@@ -48,9 +51,13 @@ def test_a_few_lines_are_a_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
 def test_every_recipe_that_comes_along_is_valid(name: str) -> None:
     """A stranger's first command does not fail on a typing error of ours."""
-    load = {"text": load_text_recipe, "encoder": load_encoder_recipe, "recommender": load_recipe}[
-        recipe_kind(Path(name))
-    ]
+    load = {
+        "text": load_text_recipe,
+        "encoder": load_encoder_recipe,
+        "recommender": load_recipe,
+        "own": load_own_recipe,
+        "rerank": load_rerank_recipe,
+    }[recipe_kind(Path(name))]
 
     assert load(Path(name)).model.name
 
@@ -117,7 +124,7 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, text: str, sentence: str) -
 def test_a_file_that_is_not_there_lists_what_comes_along(tmp_path: Path) -> None:
     """A wrong name shows the right ones; a file of another encoding is said to be one."""
     with pytest.raises(
-        RecipeError, match="comes with the builder: beauty, bench_50k, sample_copy, sample_shop"
+        RecipeError, match=r"comes with the builder: beauty, bench_50k, .*sample_copy, .*sample_shop"
     ):
         load_recipe(Path("sample_shp"))
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
@@ -212,10 +219,10 @@ def test_every_number_and_list_of_a_recipe_has_a_limit_and_its_default_is_within
     """A field that is added without a line in the table is found here, not by a person's traceback."""
     wanted = {
         (part, name)
-        for recipe in (Recipe, TextRecipe, EncoderRecipe)
+        for recipe in (Recipe, TextRecipe, EncoderRecipe, OwnRecipe, RerankRecipe)
         for part in parts_of(recipe)
         for name, hint in typing.get_type_hints(part).items()
-        if is_bounded(hint)
+        if is_bounded(hint) and name not in ARRAYS  # their entries have the limits of their own step
     }
 
     assert wanted == {(part, name) for part, limits in LIMITS.items() for name in limits}
@@ -248,6 +255,8 @@ folder = "checkpoint"
 [texts]
 file = "texts.txt"
 """
+OWN = 'kind = "own"\nsource = "onnx:x.onnx"\n[model]\nname = "own"\n[data]\ngate = "gate.npz"\n'
+RERANK = 'kind = "rerank"\n[model]\nname = "second"\n[first_stage]\nmodel = "first"\n[data.sample_shop]\nseed = 1\n'
 CASES = [
     (prefix, recipe, part, name)
     for recipe, sections in (
@@ -257,6 +266,8 @@ CASES = [
             {"data.sample_copy": SampleCopyPart, "data.rows": BadRowPolicy, "finetune": TuningConfig},
         ),
         (EncoderRecipe, {}),
+        (OwnRecipe, {}),
+        (RerankRecipe, {}),
     )
     for prefix, part in (
         *sections.items(),
@@ -276,6 +287,8 @@ def test_a_value_out_of_its_limits_is_a_sentence(
     text, load = {
         TextRecipe: (TEXT, load_text_recipe),
         EncoderRecipe: (ENCODER, load_encoder_recipe),
+        OwnRecipe: (OWN, load_own_recipe),
+        RerankRecipe: (RERANK, load_rerank_recipe),
         Recipe: (MINIMAL, load_recipe),
     }[recipe]
     file = written(tmp_path, text)

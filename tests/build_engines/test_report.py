@@ -73,7 +73,7 @@ def test_the_page_shows_figures_limits_and_sample_sizes() -> None:
         "&lt;loss&gt; on tail",
         "[1.2, 1.9]",
         "at least 1",
-        "2.00 x",
+        "2.00 times as fast",
         "0.200",
         "0.100",
         "torch",

@@ -19,7 +19,7 @@ from build_engines.__main__ import main
 from build_engines.errors import RecipeError
 from build_engines.recipe import RECIPES
 from build_engines.recipe_kind import recipe_kind
-from build_engines.stage_names import TEXT_STAGES
+from build_engines.stage_names import TEXT_STAGES as ALL_STAGES
 from build_engines.text.publish import replay_text
 from build_engines.text.recipe import load_text_recipe
 from server.artifacts.errors import ArtifactError
@@ -28,6 +28,7 @@ from server.artifacts.repository import current_version, open_current, versions
 from server.pipelines.text_loading import load_text_model
 from tests.build_engines.tiny_text import save_tiny_checkpoint
 
+TEXT_STAGES = tuple(one for one in ALL_STAGES if one != "text-compress")  # the recipe names no steps
 ROOT = Path(__file__).parents[2]
 RECIPE = """\
 kind = "text"
@@ -121,7 +122,7 @@ def test_a_checkpoint_becomes_a_version_with_its_proof(person: Person) -> None:
     opened = open_current(person.repository, "tiny-copy")
     manifest = opened.manifest
     assert manifest.task == "text_generation"
-    assert {item.kind for item in manifest.evidence} == {"quality", "speed", "parity", "floor"}
+    assert {item.kind for item in manifest.evidence} == {"quality", "speed", "size", "parity", "floor"}
     assert [(one.kind, one.file, one.precision, one.proven) for one in manifest.targets] == [
         ("onnxruntime", "model.onnx", "int8", "gated")
     ]
@@ -150,7 +151,7 @@ def test_a_version_of_two_graphs_is_gated_in_each_and_in_both_and_is_served(pers
         ("model.onnx", "int8", "masked", "gated"),
         ("light.onnx", "int4", "light", "gated"),
     ]
-    rises = [item.name for item in manifest.evidence if item.kind == "quality"]
+    rises = [item.name for item in manifest.evidence if item.name.startswith("perplexity rise")]
     assert len(rises) == 3 and {name.partition(", ")[2] for name in rises} == {
         "", "answers in its own graph", "answers in both graphs in turn",
     }  # fmt: skip
@@ -334,3 +335,22 @@ def test_the_recipe_that_comes_with_the_project_is_read_and_is_a_demonstration()
     assert recipe.checkpoint.folder.resolve() == ROOT / "build_engines" / "demo_models" / "demo-copy"
     assert recipe.finetune is None
     assert recipe.data.sample_copy is not None and recipe.data.sample_copy.every == 40
+
+
+@pytest.mark.timeout(300)
+def test_a_chain_of_steps_is_packaged_and_judged_against_the_whole_model(person: Person) -> None:
+    """Half of the inner width, learnt again: smaller numbers in config.json, evidence against the model before the chain."""
+    chain = 'compress=[{step="prune_inner", keep=0.5}, {step="finetune", epochs=1}]'
+    code, _, said = person.types(
+        "run", "--set", chain, "--set", "gate.max_perplexity_rise=10", "--set", "gate.max_slice_rise=10"
+    )
+
+    assert code == 0, said
+    opened = open_current(person.repository, "tiny-copy")
+    steps = opened.manifest.provenance.chain
+    assert [one.step for one in steps] == ["prune_inner", "finetune"]
+    config = json.loads(opened.path("config.json").read_text())
+    assert config["intermediate_size"] == steps[0].after["inner"] < steps[0].before["inner"]
+    assert opened.manifest.figures["parameters"] == steps[-1].after["parameters"]
+    assert next(item for item in opened.manifest.evidence if item.kind == "size").value < 0.9
+    assert person.types("verify", "tiny-copy")[0] == 0

@@ -5,7 +5,9 @@ up), inputs are divided and rows multiplied by ``size ** alpha``: weights that m
 (AWQ), and for INT8 the activations lose their outliers (SmoothQuant). Of several alphas the one with the least error of
 the product on calibration tokens is taken; 0, no scale, is among them, so a search cannot choose worse than none there.
 
-INT8 activations are static: one scale a product, from the largest value seen, cut off where the error says so.
+INT8 activations are static: one scale a product, from the largest value seen, cut off where the error of the product says so,
+or where another calibrator does (``compression.calibrators``), then at the one alpha that is asked for. INT4 weights may be
+rounded by ``gptq``.
 
 Source:
     Lin et al., "AWQ: Activation-aware Weight Quantization", 2023, section 3.2 (the search); Xiao et al., "SmoothQuant",
@@ -20,12 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from build_engines.compression.calibrators import Histogram, threshold
 from build_engines.errors import BuildError
 from build_engines.models.causal.architecture import Architecture
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.forward import walk
+from build_engines.models.causal.gptq import Rounded, round_matrix
 from build_engines.models.causal.layout import Matrix
-from build_engines.models.causal.matrices import Folding
+from build_engines.models.causal.matrices import Folding, Source
 from build_engines.models.causal.options import GRAPHS, Ids, Precision, TextOptions
 from build_engines.models.causal.rounding import INT8_HIGH, int4_blocks, int8_codes, int8_scales
 
@@ -45,22 +49,25 @@ def calibrate(
     batches: Sequence[Ids],
     precision: Precision | None = None,
 ) -> Folding:
-    """Search scales for "int8", or for "int4" with ``awq``; for the first graph unless ``precision`` is given.
+    """Search scales for "int8", or for "int4" with ``awq`` or ``gptq``; for the first graph unless ``precision`` is given.
 
     Raises:
         BuildError: there are no batches, or they are no tokens of this model, or its activations are not finite.
     """
     precision = precision or GRAPHS[options.variant][0]
     taken = _check_batches(checkpoint_folder, arch, precision, batches)
-    search = _Search(checkpoint, precision == "int8", options.block)
+    search = _Search(checkpoint, precision == "int8", options)
     walk(arch, checkpoint, taken, search.look)
-    return Folding(inputs=search.inputs, activation_scales=search.activation_scales)
+    return Folding(
+        inputs=search.inputs, activation_scales=search.activation_scales, rounded=search.rounded_codes
+    )
 
 
 class _Search:
-    def __init__(self, checkpoint: Checkpoint, int8: bool, block: int) -> None:
-        self._checkpoint = checkpoint
-        self._int8, self._block = int8, block
+    def __init__(self, checkpoint: Checkpoint, int8: bool, options: TextOptions) -> None:
+        self._checkpoint, self._options = checkpoint, options
+        self._int8, self._block = int8, options.block
+        self.rounded_codes: dict[str, Rounded] = {}
         self.inputs: dict[str, Floats] = {}
         self.activation_scales: dict[str, float] = {}
 
@@ -68,14 +75,40 @@ class _Search:
         largest_K = torch.maximum(x_MK.amax(dim=0), -x_MK.amin(dim=0))  # without a copy of all activations
         if not bool(torch.isfinite(largest_K).all()):
             raise BuildError(f"the input of {matrix.name} is not finite on the calibration texts")
-        self._choose(matrix, largest_K.numpy(), _size(x_MK, largest_K, self._int8), _judged(x_MK))
+        size_K = _size(x_MK, largest_K, self._int8)
+        if self._int8 and self._options.calibrator != "product":
+            self._by_histogram(matrix, largest_K.numpy(), size_K, x_MK)
+        elif self._int8 or self._options.awq:
+            self._choose(matrix, largest_K.numpy(), size_K, _judged(x_MK))
+        if self._options.rounding == "gptq" and self._is_int4(matrix):
+            scales_K = self.inputs.get(matrix.name)
+            divided = x_MK if scales_K is None else x_MK / torch.from_numpy(scales_K)
+            source = Source(self._checkpoint, matrix, scales_K)
+            self.rounded_codes[matrix.name] = round_matrix(source, divided, self._block)
+
+    def _is_int4(self, matrix: Matrix) -> bool:
+        # Beside INT8 matrices (mixed precision) the INT4 ones go by the same scales.
+        own = GRAPHS[self._options.variant][0]
+        return not self._int8 or self._options.precisions.get(matrix.name, own) == "int4"
+
+    def _by_histogram(self, matrix: Matrix, largest_K: Floats, size_K: Floats, x_MK: torch.Tensor) -> None:
+        alpha = self._options.smooth or 0.0
+        scales_K = _scales(size_K, alpha if _foldable(matrix) else 0.0)
+        seen = Histogram()
+        seen.add((x_MK / torch.from_numpy(scales_K)).numpy())
+        limit = threshold(seen, self._options.calibrator, percentile=self._options.percentile)  # type: ignore[arg-type]  # not "product"
+        if alpha and _foldable(matrix):
+            self.inputs[matrix.name] = scales_K
+        self.activation_scales[matrix.name] = max(limit / INT8_HIGH, 1e-9)
 
     def _choose(self, matrix: Matrix, largest_K: Floats, size_K: Floats, judged_MK: Floats) -> None:
         weight_KN = self._columns(matrix)
         wanted_MN = _product(judged_MK, weight_KN)
         best, best_scales, best_activation = np.inf, None, 0.0
         cuts = CUTS if self._int8 else CUTS[:1]
-        for alpha in ALPHAS if _foldable(matrix) else ALPHAS[:1]:
+        fixed = self._options.smooth if self._int8 else None
+        alphas = ALPHAS if fixed is None else (fixed,)
+        for alpha in alphas if _foldable(matrix) else ALPHAS[:1]:
             scales_K = _scales(size_K, alpha)
             scaled_MK: Floats = (judged_MK / scales_K).astype(np.float32)
             top = float((largest_K / scales_K).max())
@@ -150,7 +183,7 @@ def _through_int8(x_MK: Floats, scale: float) -> Floats:
 def _check_batches(
     folder: Path, arch: Architecture, precision: Precision, batches: Sequence[Ids]
 ) -> list[Ids]:
-    what = "int8" if precision == "int8" else "awq"
+    what = "int8" if precision == "int8" else "calibrated int4 (awq, gptq)"
     if not batches:
         raise BuildError(
             f"{folder}: {what} needs calibration texts, there are none; give batches of token ids"

@@ -19,8 +19,8 @@ Suffixes: B rows, T new tokens, S tokens of a slot, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -48,6 +48,7 @@ class GraphForm:
 
     Attributes:
         precision: of the matrices.
+        precisions: by name, of matrices that have another one.
         max_context: positions that rotations are kept for; S is at most this.
         capacity: S where the target wants it fixed; None: symbolic.
         block: rows of an INT4 matrix that share a scale.
@@ -60,6 +61,14 @@ class GraphForm:
     capacity: int | None = None
     block: int = 32
     fused: bool = False
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+
+
+def matrix_names(arch: Architecture) -> tuple[str, ...]:
+    """All matrices, in the order in which they are multiplied by."""
+    layers = [layer_layout(arch, index) for index in range(arch.layers)]
+    inner = [one.name for layer in layers for one in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+    return (*inner, head_layout(arch).name)
 
 
 def matrix_count(arch: Architecture) -> int:
@@ -246,7 +255,8 @@ class _Network:
         )
 
     def _linear(self, x: ir.Value, source: Source) -> ir.Value:
-        w, name, precision = self.w, source.matrix.name, self.form.precision
+        w, name = self.w, source.matrix.name
+        precision = self.form.precisions.get(name, self.form.precision)
         rows = self.folding.inputs.get(name)
         source = Source(source.checkpoint, source.matrix, rows, source.column_scales)
         block = self.form.block
@@ -255,7 +265,7 @@ class _Network:
         elif precision == "int4":
             if self.form.fused:
                 return self._biased(self._multiply_fused(x, source), source)
-            codes, scales = matrices.store_int4(self.store, source, block)
+            codes, scales = matrices.store_int4(self.store, source, block, self.folding.rounded.get(name))
             weight = w.op(
                 "DequantizeLinear", w.initializer(codes), w.initializer(scales), axis=0, block_size=block
             )
@@ -266,7 +276,9 @@ class _Network:
         return self._biased(w.op("MatMul", x, weight), source)
 
     def _multiply_fused(self, x: ir.Value, source: Source) -> ir.Value:
-        codes, scales = matrices.store_int4_fused(self.store, source, self.form.block)
+        codes, scales = matrices.store_int4_fused(
+            self.store, source, self.form.block, self.folding.rounded.get(source.matrix.name)
+        )
         return self.w.microsoft(
             "MatMulNBits",
             x,

@@ -36,8 +36,13 @@ ATTENTION_KERNEL = "GroupQueryAttention"
 CAPACITY = 16
 
 
-def check_kernels(graph: Path, arch: Architecture, precision: Precision) -> dict[str, int]:
-    """Compute one token and count what ran.
+def check_kernels(
+    graph: Path,
+    arch: Architecture,
+    precision: Precision,
+    precisions: Mapping[str, Precision] | None = None,
+) -> dict[str, int]:
+    """Compute one token and count what ran; ``precisions`` are those of matrices that have another one.
 
     Returns:
         Node counts by operator.
@@ -59,7 +64,12 @@ def check_kernels(graph: Path, arch: Architecture, precision: Precision) -> dict
             f"{graph}: the logits of token 0 are not finite; the checkpoint's weights are broken"
         )
     _expect(graph, counts, (ATTENTION_KERNEL,), arch.layers)
-    _expect(graph, counts, PRODUCTS[precision], matrix_count(arch))
+    wanted = Counter({precision: matrix_count(arch)})
+    for other in (precisions or {}).values():
+        wanted[precision] -= 1
+        wanted[other] += 1
+    for kind, count in wanted.items():
+        _expect(graph, counts, PRODUCTS[kind], count)
     return dict(sorted(counts.items()))
 
 

@@ -111,6 +111,11 @@ def check_tensors(arch: Architecture, checkpoint: Checkpoint) -> None:
         )
 
 
+def tensor_names(arch: Architecture) -> tuple[str, ...]:
+    """Names of all tensors that the graph uses."""
+    return tuple(name for name, _ in _expected(arch))
+
+
 def _expected(arch: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield EMBEDDING, (arch.vocab_size, arch.dim)
     yield FINAL_NORM, (arch.dim,)

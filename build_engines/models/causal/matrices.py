@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.layout import Matrix
-from build_engines.models.causal.rounding import int4_blocks, int8_codes, int8_scales, pack_int4
+from build_engines.models.causal.rounding import Codes, int4_blocks, int8_codes, int8_scales, pack_int4
 from build_engines.models.causal.store import WeightFile
 
 PIECE_VALUES = 4_000_000  # values converted at once; 16 MB in float32
@@ -30,10 +30,24 @@ class Folding:
     Attributes:
         inputs: by matrix, what each of its inputs is divided by ``[K]``; missing: nothing.
         activation_scales: by matrix, scale of its INT8 input, after that division ("int8" only).
+        rounded: by matrix, INT4 codes that are found already; others are rounded to the nearest.
     """
 
     inputs: Mapping[str, Floats] = field(default_factory=dict)
     activation_scales: Mapping[str, float] = field(default_factory=dict)
+    rounded: Mapping[str, RoundedMatrix] = field(default_factory=dict)
+
+
+class RoundedMatrix(Protocol):
+    """INT4 codes of a whole matrix; see ``gptq.Rounded``."""
+
+    @property
+    def codes_KN(self) -> npt.NDArray[np.int8]:
+        """-8..7."""
+
+    @property
+    def scales_GN(self) -> Floats:
+        """Of blocks of rows, without column scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +105,15 @@ def store_fp32(store: WeightFile, source: Source) -> ir.ExternalTensor:
     return store.append(f"{matrix.name}.weight", ir.DataType.FLOAT, shape, source.pieces())
 
 
-def store_int4(store: WeightFile, source: Source, block: int) -> tuple[ir.ExternalTensor, ir.ExternalTensor]:
+def store_int4(
+    store: WeightFile, source: Source, block: int, rounded: RoundedMatrix | None = None
+) -> tuple[ir.ExternalTensor, ir.ExternalTensor]:
     """Codes ``[K, N]`` and scales ``[K / block, N]``, as DequantizeLinear takes them; rows must be whole blocks."""
     matrix = source.matrix
     scales: list[Floats] = []
 
     def packed() -> Iterator[npt.NDArray[Any]]:
-        for piece in source.pieces(block):
-            codes, scale = int4_blocks(piece, block)
+        for codes, scale in _found_rows(source, rounded, block):
             scales.append(scale)
             yield pack_int4(codes)
 
@@ -108,7 +123,7 @@ def store_int4(store: WeightFile, source: Source, block: int) -> tuple[ir.Extern
 
 
 def store_int4_fused(
-    store: WeightFile, source: Source, block: int
+    store: WeightFile, source: Source, block: int, rounded: RoundedMatrix | None = None
 ) -> tuple[ir.ExternalTensor, ir.ExternalTensor]:
     """Codes ``[N, K / block, block / 2]`` and scales ``[N, K / block]``, as MatMulNBits takes them.
 
@@ -118,8 +133,7 @@ def store_int4_fused(
     scales: list[Floats] = []
 
     def packed() -> Iterator[npt.NDArray[Any]]:
-        for piece in source.columns():
-            codes, scale = int4_blocks(piece, block)
+        for codes, scale in _found_columns(source, rounded, block):
             scales.append(np.ascontiguousarray(scale.T))
             yield pack_int4(np.ascontiguousarray(codes.T)) ^ np.uint8(0x88)
 
@@ -128,6 +142,38 @@ def store_int4_fused(
         f"{matrix.name}.codes", ir.DataType.UINT8, (matrix.width, blocks, block // 2), packed()
     )
     return codes, store.append(f"{matrix.name}.scales", ir.DataType.FLOAT, (matrix.width, blocks), scales)
+
+
+def _found_rows(source: Source, rounded: RoundedMatrix | None, block: int) -> Iterator[tuple[Codes, Floats]]:
+    if rounded is None:
+        for piece in source.pieces(block):
+            yield int4_blocks(piece, block)
+        return
+    step = max(1, PIECE_VALUES // source.matrix.width // block) * block
+    for start in range(0, source.matrix.rows, step):
+        groups = slice(start // block, (start + step) // block)
+        scales = rounded.scales_GN[groups]
+        yield (
+            np.ascontiguousarray(rounded.codes_KN[start : start + step]),
+            scales if source.column_scales is None else scales * source.column_scales,
+        )
+
+
+def _found_columns(
+    source: Source, rounded: RoundedMatrix | None, block: int
+) -> Iterator[tuple[Codes, Floats]]:
+    if rounded is None:
+        for piece in source.columns():
+            yield int4_blocks(piece, block)
+        return
+    step = max(1, PIECE_VALUES // 2 // source.matrix.rows)
+    for start in range(0, source.matrix.width, step):
+        some = slice(start, start + step)
+        scales = rounded.scales_GN[:, some]
+        yield (
+            np.ascontiguousarray(rounded.codes_KN[:, some]),
+            scales if source.column_scales is None else scales * source.column_scales[some],
+        )
 
 
 def store_int8(store: WeightFile, source: Source) -> tuple[ir.ExternalTensor, ir.ExternalTensor]:

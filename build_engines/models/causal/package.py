@@ -87,7 +87,11 @@ def package_text(
     for name, precision in zip(names, precisions, strict=True):
         graph = folder / name
         form = GraphForm(
-            precision=precision, max_context=options.max_context, block=options.block, fused=True
+            precision=precision,
+            precisions=options.precisions,
+            max_context=options.max_context,
+            block=options.block,
+            fused=True,
         )
         with WeightFile(folder, graph.with_suffix(SUFFIX).name, tables) as store:
             proto = _write(checkpoint, arch, store, form, options, calibration)
@@ -95,7 +99,7 @@ def package_text(
         shift_zero_points(proto.graph)
         graph.write_bytes(proto.SerializeToString())
         _check_graph(graph, proto)
-        kernels.append(check_kernels(graph, arch, precision))
+        kernels.append(check_kernels(graph, arch, precision, options.precisions))
         protos.append(proto)
     proto = protos[0]
     files = [file for name in names for file in (name, Path(name).with_suffix(SUFFIX).name)]
@@ -147,6 +151,7 @@ def compile_plan(
         _check_options(checkpoint, arch, options)
         form = GraphForm(
             precision=GRAPHS[options.variant][0],
+            precisions=options.precisions,
             max_context=options.max_context,
             capacity=options.max_context,
             block=options.block,
@@ -199,7 +204,11 @@ def _calibrate(
     options: TextOptions,
     calibration: Sequence[Ids],
 ) -> Folding:
-    if precision == "fp32" or (precision == "int4" and not options.awq):
+    if (
+        "int8" in options.precisions.values()
+    ):  # INT8 inputs need scales; what is INT4 beside them goes by the same ones
+        precision = "int8"
+    if precision == "fp32" or (precision == "int4" and not options.awq and options.rounding == "nearest"):
         return Folding()
     # Here and not above: torch is only wanted where something is calibrated.
     from build_engines.models.causal.calibrate import calibrate

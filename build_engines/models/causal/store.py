@@ -1,10 +1,12 @@
 """The weights file beside a graph: written once, front to back, while the graph refers to places in it.
 
-Two graphs of one version have a file each; a table that both look up is written once, and the second refers to it.
+Two graphs of one version have a file each; a table that both look up is written once, and the second refers to it. Equal tensors
+are written once too, and referred to by each of their names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +39,7 @@ class WeightFile:
         self._folder, self._shared = folder, shared or {}
         self.path = folder / name
         self.written: dict[str, ir.ExternalTensor] = {}
+        self._places: dict[bytes, int] = {}  # where equal tensors begin
         self._file = self.path.open("wb")
 
     def __enter__(self) -> WeightFile:
@@ -63,11 +66,20 @@ class WeightFile:
                 base_dir=self._folder,
             )
         alignment = ALIGNMENT if math.prod(shape) * dtype.itemsize >= LARGE else SMALL_ALIGNMENT
-        start = -(-self._file.tell() // alignment) * alignment
+        end = self._file.tell()
+        start = -(-end // alignment) * alignment
         self._file.seek(start)
+        digest = hashlib.blake2b()
         for chunk in chunks:
-            self._file.write(np.ascontiguousarray(chunk).data)
+            data = np.ascontiguousarray(chunk).data
+            digest.update(data)
+            self._file.write(data)
         length = self._file.tell() - start
+        same = self._places.setdefault(digest.digest(), start)
+        if same != start:  # blocks that share their weights (compression.share_blocks) are stored once
+            self._file.truncate(end)
+            self._file.seek(end)
+            start = same
         self.written[name] = ir.ExternalTensor(
             self.path.name,
             start,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from build_engines.models.config_fields import ConfigFields, read_json
 
 CONFIG_FILE = "config.json"
+WORD_ROWS_FILE = "word_rows.npy"  # int32 [vocab_size]: the row of the word table that stands for a token
 FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta")
 _OFFSET_FAMILIES = ("roberta", "xlm-roberta")  # their positions begin behind the padding token's id
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -39,7 +40,8 @@ class EncoderArchitecture:
         family: ``model_type``.
         layers: blocks.
         dim: width.
-        heads: of attention; divides ``dim``.
+        heads: of attention.
+        head_dim: width of a head; ``heads * head_dim`` is ``dim`` unless heads or width were cut.
         hidden: inner width of the feed-forward part.
         vocab_size: tokens.
         positions: rows of the position table.
@@ -47,12 +49,14 @@ class EncoderArchitecture:
         token_types: rows of the token-type table, of which the first is used; 0: there is none.
         norm_eps: of every normalization.
         activation: between the two feed-forward products.
+        word_rows: rows of the word table where tokens share them (see ``WORD_ROWS_FILE``); None: one for each token.
     """
 
     family: str
     layers: int
     dim: int
     heads: int
+    head_dim: int
     hidden: int
     vocab_size: int
     positions: int
@@ -60,11 +64,12 @@ class EncoderArchitecture:
     token_types: int
     norm_eps: float
     activation: Activation
+    word_rows: int | None = None
 
     @property
-    def head_dim(self) -> int:
-        """Width of a head."""
-        return self.dim // self.heads
+    def table_rows(self) -> int:
+        """Rows of the word table."""
+        return self.word_rows or self.vocab_size
 
     @property
     def max_tokens(self) -> int:
@@ -87,10 +92,11 @@ def read_architecture(folder: Path) -> EncoderArchitecture:
         return _DISTILBERT[field] if family == "distilbert" else field
 
     dim, heads = config.size(name("hidden_size")), config.size(name("num_attention_heads"))
-    if dim % heads:
+    if config.get("head_dim") is None and dim % heads:
         config.refuse(name("num_attention_heads"), f"must divide {name('hidden_size')} ({dim})")
-    if (dim // heads) % 8:
-        config.refuse(name("num_attention_heads"), f"heads are {dim // heads} wide, must be a multiple of 8")
+    head_dim = config.size("head_dim", dim // heads or 1)
+    if head_dim % 8:
+        config.refuse(name("num_attention_heads"), f"heads are {head_dim} wide, must be a multiple of 8")
     positions = config.size("max_position_embeddings", 512)
     first = _padding(config) + 1 if family in _OFFSET_FAMILIES else 0
     if first >= positions:
@@ -100,6 +106,7 @@ def read_architecture(folder: Path) -> EncoderArchitecture:
         layers=config.size(name("num_hidden_layers")),
         dim=dim,
         heads=heads,
+        head_dim=head_dim,
         hidden=config.size(name("intermediate_size")),
         vocab_size=config.size("vocab_size"),
         positions=positions,
@@ -107,7 +114,34 @@ def read_architecture(folder: Path) -> EncoderArchitecture:
         token_types=0 if family == "distilbert" else config.size("type_vocab_size", 2),
         norm_eps=_DISTILBERT_EPS if family == "distilbert" else config.number("layer_norm_eps", 1e-12),
         activation=_ACTIVATIONS[config.one_of(name("hidden_act"), tuple(_ACTIVATIONS), "gelu")],
+        word_rows=None if config.get("word_rows") is None else config.size("word_rows"),
     )
+
+
+def narrowed_config(config: Mapping[str, Any], arch: EncoderArchitecture) -> dict[str, Any]:
+    """config.json of a checkpoint that has these sizes now.
+
+    ``head_dim`` and ``word_rows`` are written only where they say something: without them other readers of the family read
+    the checkpoint too, and with them they refuse its shapes.
+    """
+
+    def name(field: str) -> str:
+        return _DISTILBERT[field] if arch.family == "distilbert" else field
+
+    found = dict(config)
+    found[name("hidden_size")] = arch.dim
+    found[name("num_attention_heads")] = arch.heads
+    found[name("num_hidden_layers")] = arch.layers
+    found[name("intermediate_size")] = arch.hidden
+    if "embedding_size" in found:
+        found["embedding_size"] = arch.dim
+    for field in ("head_dim", "word_rows"):
+        found.pop(field, None)
+    if arch.heads * arch.head_dim != arch.dim:
+        found["head_dim"] = arch.head_dim
+    if arch.word_rows is not None:
+        found["word_rows"] = arch.word_rows
+    return found
 
 
 def _refuse_others(config: ConfigFields, family: str) -> None:

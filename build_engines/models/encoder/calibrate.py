@@ -28,6 +28,8 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from build_engines.compression.calibrator_names import ProductCalibrator
+from build_engines.compression.calibrators import Histogram, threshold
 from build_engines.errors import BuildError
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.rounding import TINY, int8_codes, int8_scales
@@ -47,6 +49,15 @@ JUDGED_TOKENS, JUDGED_COLUMNS = 512, 128  # of these the error is computed, even
 SMALLEST, LARGEST = 0.05, 20.0  # of a channel's divisor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeSearch:
+    """How ranges are found; see ``EncoderOptions``."""
+
+    calibrator: ProductCalibrator = "product"
+    percentile: float = 99.99
+    smooth: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
     """Values that went into a product: the least and largest of each channel, and those of some tokens."""
@@ -64,6 +75,7 @@ def calibrate(
     *,
     unsigned: bool,
     threads: int = 1,
+    search: RangeSearch | None = None,
 ) -> dict[str, InputRounding]:
     """How each product's input is rounded, by the product's name.
 
@@ -74,14 +86,19 @@ def calibrate(
         texts: token ids of texts, special tokens included; the gate never sees them.
         unsigned: for ONNX Runtime.
         threads: of the runtime.
+        search: how ranges and channel scales are found; None: as is best known, see the module docstring.
 
     Raises:
         BuildError: there are no texts, they are no tokens of this encoder, or its activations are not finite.
     """
     seen = _observe(arch, layout, checkpoint, _checked(arch, texts), threads)
     matrices = [matrix for layer in layout.layers for matrix in layer.matrices]
+    search = search or RangeSearch()
     return {
-        matrix.name: _search(matrix.weight(checkpoint), seen[matrix.name], unsigned) for matrix in matrices
+        matrix.name: _search(matrix.weight(checkpoint), seen[matrix.name], unsigned, search)
+        if search.calibrator == "product"
+        else _by_histogram(seen[matrix.name], unsigned, search)
+        for matrix in matrices
     }
 
 
@@ -120,9 +137,24 @@ def _joined(parts: Sequence[_Seen]) -> _Seen:
     )
 
 
-def _search(weight_KN: Floats, seen: _Seen, unsigned: bool) -> InputRounding:
+def _by_histogram(seen: _Seen, unsigned: bool, search: RangeSearch) -> InputRounding:
+    divisors_K = _divisors(seen, search.smooth) if search.smooth else None
+    by_K = np.ones(seen.low_K.size, np.float32) if divisors_K is None else divisors_K
+    low, high = float((seen.low_K / by_K).min()), float((seen.high_K / by_K).max())
+    values = Histogram()
+    values.add(seen.judged_MK / by_K)
+    limit = threshold(values, search.calibrator, percentile=search.percentile)  # type: ignore[arg-type]  # not "product"
+    if search.calibrator == "minmax":
+        limit = max(-low, high)  # of all tokens, not of those that are looked at
+    return _rounding(max(low, -limit), min(high, limit), unsigned, divisors_K)
+
+
+def _search(weight_KN: Floats, seen: _Seen, unsigned: bool, search: RangeSearch) -> InputRounding:
     weight_KN = weight_KN[:, :: max(1, weight_KN.shape[1] // JUDGED_COLUMNS)]
     wanted_MN = _product(seen.judged_MK, weight_KN)
+    if search.smooth is not None:
+        fixed = _divisors(seen, search.smooth) if search.smooth else None
+        return _best(weight_KN, wanted_MN, seen, unsigned, fixed)[0]
     plain, least = _best(weight_KN, wanted_MN, seen, unsigned, None)
     least *= WORTH_A_PASS
     for alpha in ALPHAS:

@@ -20,18 +20,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from build_engines.intents.head import IntentHead
 from build_engines.models.causal.checkpoint import Checkpoint, Floats
 from build_engines.models.causal.rounding import int8_codes, int8_scales
-from build_engines.models.encoder.architecture import EncoderArchitecture
+from build_engines.models.encoder.architecture import WORD_ROWS_FILE, EncoderArchitecture
 from build_engines.models.encoder.layout import Affine, Layer, Layout, Matrix
 from build_engines.models.encoder.rounding import InputRounding
 from build_engines.onnx_writer import OnnxWriter
 
 INPUT_IDS, LENGTHS, EMBEDDING, LOGITS = "input_ids", "lengths", "embedding", "logits"
+FP8 = ml_dtypes.float8_e4m3fn
+FP8_ZERO = np.zeros((), FP8)
+LARGEST_FP8 = 448.0
 Pooling = Literal["mean", "cls"]
 Outputs = Mapping[str, tuple[ir.Value, str, Sequence[int | str]]]
 
@@ -45,6 +49,7 @@ class EncoderForm:
         normalize: vectors get length 1.
         dim: width of ``embedding``, the first values of the pooled vector (Matryoshka); None: all.
         roundings: by product, how its input becomes 8 bits; a product that is not here stays in float32.
+        fp8_inputs: by product, largest absolute value of its input, where it is computed in FP8 (E4M3); TensorRT only.
         int8_words: the word table in INT8, a scale a row.
         head: adds ``logits``; None: no such output.
         observe: also output the input of every product, under its name: what calibration looks at.
@@ -55,6 +60,7 @@ class EncoderForm:
     normalize: bool = True
     dim: int | None = None
     roundings: Mapping[str, InputRounding] = field(default_factory=dict)
+    fp8_inputs: Mapping[str, float] = field(default_factory=dict)
     int8_words: bool = False
     head: IntentHead | None = None
     observe: bool = False
@@ -66,6 +72,11 @@ def build_graph(
 ) -> ir.Model:
     """Write the graph, its weights in it."""
     return _Network(arch, layout, checkpoint, form).build()
+
+
+def fp8_scale(largest: float) -> float:
+    """A scale with which nothing is above what E4M3 holds (448)."""
+    return max(largest, 1e-8) / LARGEST_FP8
 
 
 class _Network:
@@ -105,6 +116,9 @@ class _Network:
     def _embed(self, input_ids: ir.Value) -> ir.Value:
         w, checkpoint, arch = self.w, self.checkpoint, self.arch
         table_VD = checkpoint.array(self.layout.words)
+        if arch.word_rows is not None:
+            row_V = np.load(checkpoint.folder / WORD_ROWS_FILE)
+            input_ids = w.op("Gather", w.constant(row_V, np.int32, name="word_rows"), input_ids)
         if self.form.int8_words:
             scales_V = int8_scales(np.abs(table_VD).max(axis=1))
             codes = w.constant(int8_codes(table_VD, scales_V[:, None]), name="words.codes")
@@ -139,12 +153,17 @@ class _Network:
         w, rounding = self.w, self.form.roundings.get(matrix.name)
         if self.form.observe:
             self.observed[matrix.name] = (x, "float32", ["B", "T", matrix.rows])
+        fp8_top = self.form.fp8_inputs.get(matrix.name)
         if rounding is not None:
             x = self._rounded(x, matrix, rounding)
+        elif fp8_top is not None:
+            x = w.quantize_dequantize(x, fp8_scale(fp8_top), FP8_ZERO)
         products = []
         for part in matrix.parts:
             weight_KN = np.ascontiguousarray(self.checkpoint.array(part.weight).T)
-            if rounding is None:
+            if fp8_top is not None:
+                weight = self._fp8_weight(weight_KN, part.stem)
+            elif rounding is None:
                 weight = w.constant(weight_KN, name=part.weight)
             else:
                 weight = self._int8_weight(rounding.rows(weight_KN), part.stem)
@@ -167,6 +186,11 @@ class _Network:
         codes = w.constant(int8_codes(weight_KN, scales_N), name=f"{name}.codes")
         zeros = w.constant(np.zeros(scales_N.size, np.int8), name=f"zeros.{scales_N.size}")
         return w.op("DequantizeLinear", codes, w.constant(scales_N, name=f"{name}.scales"), zeros, axis=1)
+
+    def _fp8_weight(self, weight_KN: Floats, name: str) -> ir.Value:
+        w, scale = self.w, fp8_scale(float(np.abs(weight_KN).max()))
+        codes = w.constant((weight_KN / np.float32(scale)).astype(FP8), name=f"{name}.codes")
+        return w.op("DequantizeLinear", codes, w.constant(np.float32(scale)), w.constant(FP8_ZERO))
 
     def _activate(self, x: ir.Value) -> ir.Value:
         if self.arch.activation == "relu":

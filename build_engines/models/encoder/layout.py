@@ -107,12 +107,13 @@ def find_layout(arch: EncoderArchitecture, checkpoint: Checkpoint) -> Layout:
             f"{checkpoint.folder}: {len(prefixes)} tensors end with {words!r}, must be one; this is no encoder of the "
             f"{arch.family} family"
         )
-    layout = _layout(arch, prefixes[0])
+    layout = layout_of(arch, prefixes[0])
     _check(arch, layout, checkpoint, prefixes[0])
     return layout
 
 
-def _layout(arch: EncoderArchitecture, prefix: str) -> Layout:
+def layout_of(arch: EncoderArchitecture, prefix: str = "") -> Layout:
+    """Names of the tensors of the family, behind a prefix."""
     tables = f"{prefix}embeddings"
     make = _distilbert_layer if arch.family == "distilbert" else _bert_layer
     return Layout(
@@ -127,9 +128,10 @@ def _layout(arch: EncoderArchitecture, prefix: str) -> Layout:
 def _bert_layer(arch: EncoderArchitecture, prefix: str, index: int) -> Layer:
     base, name = f"{prefix}encoder.layer.{index}", f"layers.{index}"
     inner = tuple(Affine(f"{base}.attention.self.{part}") for part in ("query", "key", "value"))
+    width = arch.heads * arch.head_dim
     return Layer(
-        qkv=Matrix(f"{name}.qkv", inner, arch.dim, arch.dim),
-        out=Matrix(f"{name}.out", (Affine(f"{base}.attention.output.dense"),), arch.dim, arch.dim),
+        qkv=Matrix(f"{name}.qkv", inner, arch.dim, width),
+        out=Matrix(f"{name}.out", (Affine(f"{base}.attention.output.dense"),), width, arch.dim),
         norm1=Affine(f"{base}.attention.output.LayerNorm"),
         up=Matrix(f"{name}.up", (Affine(f"{base}.intermediate.dense"),), arch.dim, arch.hidden),
         down=Matrix(f"{name}.down", (Affine(f"{base}.output.dense"),), arch.hidden, arch.dim),
@@ -140,9 +142,10 @@ def _bert_layer(arch: EncoderArchitecture, prefix: str, index: int) -> Layer:
 def _distilbert_layer(arch: EncoderArchitecture, prefix: str, index: int) -> Layer:
     base, name = f"{prefix}transformer.layer.{index}", f"layers.{index}"
     inner = tuple(Affine(f"{base}.attention.{part}_lin") for part in "qkv")
+    width = arch.heads * arch.head_dim
     return Layer(
-        qkv=Matrix(f"{name}.qkv", inner, arch.dim, arch.dim),
-        out=Matrix(f"{name}.out", (Affine(f"{base}.attention.out_lin"),), arch.dim, arch.dim),
+        qkv=Matrix(f"{name}.qkv", inner, arch.dim, width),
+        out=Matrix(f"{name}.out", (Affine(f"{base}.attention.out_lin"),), width, arch.dim),
         norm1=Affine(f"{base}.sa_layer_norm"),
         up=Matrix(f"{name}.up", (Affine(f"{base}.ffn.lin1"),), arch.dim, arch.hidden),
         down=Matrix(f"{name}.down", (Affine(f"{base}.ffn.lin2"),), arch.hidden, arch.dim),
@@ -171,7 +174,7 @@ def _check(arch: EncoderArchitecture, layout: Layout, checkpoint: Checkpoint, pr
 
 
 def _expected(arch: EncoderArchitecture, layout: Layout) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield layout.words, (arch.vocab_size, arch.dim)
+    yield layout.words, (arch.table_rows, arch.dim)
     yield layout.positions, (arch.positions, arch.dim)
     if layout.types is not None:
         yield layout.types, (arch.token_types, arch.dim)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
+from build_engines.compression.mixed_parts import check_gpus_of_fp8
 from build_engines.errors import BuildError, TargetError
 from build_engines.intents.head import INTENTS_FILE, IntentHead
 from build_engines.models.causal.checkpoint import Checkpoint
@@ -25,6 +27,7 @@ from build_engines.models.encoder.layout import BUFFERS, find_layout
 from build_engines.models.encoder.options import EncoderOptions
 from build_engines.models.encoder.sentence import SentenceForm, read_sentence_form, weights_folder
 from build_engines.onnx_writer import model_bytes
+from build_engines.targets.shared_constants import share_constants
 from build_engines.targets.tensorrt_plan import PlanRefused, Range, TensorRTUnavailable, build_plan
 from server.artifacts.manifest import TensorInfo
 
@@ -96,10 +99,14 @@ def package_encoder(
     Raises:
         BuildError: the checkpoint is broken or not supported (names file, tensor or field), or the runtime fell back.
     """
+    if options.variant == "fp8":
+        raise BuildError(
+            'variant "fp8" is for TensorRT plans on GPUs that have it; ONNX Runtime on the CPU multiplies no FP8: use "int8"'
+        )
     calibrated = Calibrated(texts=calibration, unsigned=True, threads=threads)
     arch, sentence, model = _written(checkpoint, options, head, calibrated)
-    graph = model_bytes(model)
-    kernels = check_kernels(graph, arch, options.variant, checkpoint)
+    graph = _shared(model_bytes(model))
+    kernels = check_kernels(graph, arch, options.variant, checkpoint, kept=options.kept)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH_FILE).write_bytes(graph)
     _describe(folder, sentence, options, head)
@@ -146,6 +153,10 @@ def compile_plan(
     """
     if max_batch < 1:
         raise BuildError(f"max_batch {max_batch}: must be at least 1")
+    try:
+        check_gpus_of_fp8(options.variant, [(kind, capability)])
+    except ValueError as error:
+        raise TargetError(str(error)) from error
     arch, sentence, model = _written(checkpoint, options, head, Calibrated(texts=calibration, unsigned=False))
     longest = min(max_tokens or sentence.max_tokens, sentence.max_tokens)
     usual = min(32, longest)
@@ -204,7 +215,7 @@ def _written(
         roundings = {}
         if options.variant == "int8":
             # Here and not above: torch is only wanted where something is calibrated.
-            from build_engines.models.encoder.calibrate import calibrate
+            from build_engines.models.encoder.calibrate import RangeSearch, calibrate
 
             roundings = calibrate(
                 arch,
@@ -213,8 +224,23 @@ def _written(
                 calibrated.texts,
                 unsigned=calibrated.unsigned,
                 threads=calibrated.threads,
+                search=RangeSearch(
+                    calibrator=options.calibrator, percentile=options.percentile, smooth=options.smooth
+                ),
             )
+            _check_kept(checkpoint, options, roundings)
+            roundings = {name: one for name, one in roundings.items() if name not in options.kept}
+        fp8_inputs: dict[str, float] = {}
+        if options.variant == "fp8":
+            from build_engines.models.encoder.calibrate import RangeSearch, calibrate
+
+            widest = RangeSearch(
+                calibrator="minmax"
+            )  # a float's step grows with its size: nothing is gained by a cut
+            seen = calibrate(arch, layout, tensors, calibrated.texts, unsigned=False, search=widest)
+            fp8_inputs = {name: one.scale * 127 for name, one in seen.items()}
         form = EncoderForm(
+            fp8_inputs=fp8_inputs,
             pooling=sentence.pooling,
             normalize=sentence.normalize,
             dim=sentence.dim,
@@ -225,6 +251,21 @@ def _written(
             max_tokens=sentence.max_tokens,
         )
         return arch, sentence, build_graph(arch, layout, tensors, form)
+
+
+def _check_kept(checkpoint: Path, options: EncoderOptions, roundings: Mapping[str, object]) -> None:
+    unknown = sorted(set(options.kept) - set(roundings))
+    if unknown:
+        raise BuildError(
+            f"{checkpoint}: {unknown[0]!r} is to stay in float32 and is no product of this encoder; there are "
+            f"{', '.join(list(roundings)[:4])} ..."
+        )
+
+
+def _shared(graph: bytes) -> bytes:
+    # Weights that share few values (``compression.share_weights``) are stored as codes.
+    proto = onnx.ModelProto.FromString(graph)
+    return proto.SerializeToString() if share_constants(proto.graph) else graph
 
 
 def _describe(folder: Path, sentence: SentenceForm, options: EncoderOptions, head: IntentHead | None) -> None:
@@ -256,8 +297,10 @@ def _copy_files(source: Path, folder: Path) -> None:
 
 
 def _parameters(arch: EncoderArchitecture) -> int:
-    block = 4 * arch.dim * (arch.dim + 1) + arch.hidden * (2 * arch.dim + 1) + arch.dim + 4 * arch.dim
-    tables = arch.vocab_size + arch.positions + arch.token_types + 2
+    width = arch.heads * arch.head_dim
+    attention = 4 * arch.dim * width + 3 * width + arch.dim
+    block = attention + arch.hidden * (2 * arch.dim + 1) + arch.dim + 4 * arch.dim
+    tables = arch.table_rows + arch.positions + arch.token_types + 2
     return arch.layers * block + tables * arch.dim
 
 

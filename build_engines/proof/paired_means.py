@@ -21,9 +21,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from build_engines.proof.sample_size import examples_to_decide
+
 Outcome = Literal["pass", "fail", "undecidable"]
 MIN_DIFFERENT = 5  # fewer users than this with different values: the bootstrap interval is not to be trusted
-MOST_CASES = 1e12  # more users than there are: no number of them would decide
 CELLS_PER_CHUNK = 4_000_000
 
 
@@ -41,7 +42,9 @@ class PairedVerdict:
         limit: the loss that the candidate must stay below (0: it must beat the parent).
         n: cases.
         verdict: ``pass``, ``fail`` or ``undecidable``.
-        n_to_decide: cases that would decide at this loss; None where none would.
+        n_to_decide: cases that would decide at this loss, four times in five; None where none would.
+        p_at_limit: how often a loss so far above the limit, or further, would be seen were the true one at the limit;
+            one-sided, by the same resampling. Small: the loss is above the limit.
     """
 
     metric: str
@@ -54,6 +57,7 @@ class PairedVerdict:
     n: int
     verdict: Outcome
     n_to_decide: int | None
+    p_at_limit: float = 1.0
 
     @property
     def passed(self) -> bool:
@@ -118,17 +122,19 @@ def paired_verdict(
     parent_mean, candidate_mean = (
         (float(parent.mean()), float(candidate.mean())) if n else (math.nan, math.nan)
     )
-    loss, low, high, needed = math.nan, math.nan, math.nan, None
+    loss, low, high, needed, p_at_limit = math.nan, math.nan, math.nan, None, 1.0
     if n and parent_mean > 0:
         loss = (parent_mean - candidate_mean) / parent_mean
-        low, high = _interval(parent, candidate, seed, resamples)
-        width, power = (high - loss if loss < limit else loss - low), 2  # intervals narrow with the root of n
+        drawn = _drawn_losses(parent, candidate, seed, resamples)
+        low, high = _interval(drawn)
+        p_at_limit = (1 + int(np.count_nonzero(drawn <= limit))) / (1 + resamples)
+        width, shrinks_with = (high - loss if loss < limit else loss - low), 0.5
         unseen = 3.0 / float(np.count_nonzero((parent > 0) | (candidate > 0)))
         if np.count_nonzero(parent != candidate) < MIN_DIFFERENT or not math.isfinite(width):
             low, high = min(low, loss - unseen), max(high, loss + unseen)
-            width, power = unseen, 1  # and the rule of three with n
-        cases = n * (width / max(abs(limit - loss), 1e-9)) ** power
-        needed = max(1, math.ceil(cases)) if cases < MOST_CASES else None
+            width, shrinks_with = unseen, 1.0  # the rule of three narrows with n
+            p_at_limit = p_at_limit if low > limit else 1.0
+        needed = examples_to_decide(n, width, limit - loss, shrinks_with=shrinks_with)
     return PairedVerdict(
         metric=metric,
         parent_mean=parent_mean,
@@ -140,12 +146,13 @@ def paired_verdict(
         n=n,
         verdict="pass" if high < limit else "fail" if low > limit else "undecidable",  # NaN is neither
         n_to_decide=needed,
+        p_at_limit=p_at_limit,
     )
 
 
-def _interval(
+def _drawn_losses(
     parent: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64], seed: int, resamples: int
-) -> tuple[float, float]:
+) -> npt.NDArray[np.float64]:
     # Ranks give few distinct values: resampling the counts of distinct pairs is the same bootstrap, much faster.
     pairs, counts = np.unique(np.stack([parent, candidate], axis=1), axis=0, return_counts=True)
     generator = np.random.default_rng(seed)
@@ -158,5 +165,9 @@ def _interval(
             losses.append(np.where(parents > 0, (parents - candidates) / parents, np.nan))
     every = np.concatenate(losses)
     every[np.isnan(every)] = np.inf  # a resample in which the parent served nobody decides nothing
-    low, high = np.quantile(every, [0.025, 0.975], method="nearest")
+    return every
+
+
+def _interval(drawn: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
     return (float(low) if math.isfinite(low) else -math.inf), float(high)

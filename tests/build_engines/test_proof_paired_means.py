@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build_engines.evaluation.metrics import NOT_FOUND, per_case
-from build_engines.evaluation.paired import PairedVerdict, paired_verdict
+from build_engines.proof.paired_means import PairedVerdict, paired_verdict
 
 Values = npt.NDArray[np.float64]
 

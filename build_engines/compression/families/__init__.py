@@ -1,0 +1,1 @@
+"""One adapter a family: what makes a recommender, an encoder or a decoder ``Compressible``."""
