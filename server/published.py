@@ -34,6 +34,10 @@ class LiveModel(Recommender, Protocol):
         """End what is in flight, within ``drain_s``."""
         ...
 
+    async def check_for_new_version(self) -> bool:
+        """Take up the current version if it is another one; True when it was."""
+        ...
+
 
 OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
 

@@ -66,6 +66,11 @@ class Settings:
     metrics_port: int = _setting(8002, "metrics port; 0: any free one", low=0, high=65535)
     metrics: bool = _setting(True, "count and measure; off saves about 1 % of the CPU per request")
 
+    kserve: bool = _setting(True, "serve KServe v2 (/v2/..., inference.GRPCInferenceService)")
+    kserve_control: bool = _setting(
+        False, "let callers have versions looked for (load) and models withdrawn from KServe (unload)"
+    )
+
     api_keys: tuple[str, ...] = _setting(
         (), "keys that may call, separated by commas; none: open", secret=True
     )

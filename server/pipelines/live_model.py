@@ -23,8 +23,10 @@ from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
 from server.pipelines.loading import TASK, LoadedModel, load_model
 from server.pipelines.no_recommender import NothingPublished
 from server.pipelines.published_models import faults_told, published_models
+from server.pipelines.recommend import Answered, Asked
 from server.pipelines.version_watch import VersionWatch
 from server.telemetry_interface import BatchRecorder
+from server.tensor_domain import TensorContract
 
 log = logging.getLogger("vitrine.model")
 
@@ -97,7 +99,7 @@ class LiveRecommender:
         self._loaded = self._load(current_version(repository, self._name))
         loaded = self._loaded
         observer = observe(self._name, loaded.info.engine) if observe else None
-        self._batcher: DynamicBatcher[RecommendRequest, RecommendResponse] = DynamicBatcher(
+        self._batcher: DynamicBatcher[Asked, Answered] = DynamicBatcher(
             self._name, loaded.runner, loaded.limits, loaded.cost, clock=clock, observer=observer
         )
         self._versions = VersionWatch(
@@ -121,9 +123,7 @@ class LiveRecommender:
         await self._versions.stop()
         await self._batcher.close(drain_s)
 
-    def submit(
-        self, request: RecommendRequest, deadline_at_s: float
-    ) -> asyncio.Future[tuple[RecommendResponse, BatchTimings]]:
+    def submit(self, request: Asked, deadline_at_s: float) -> asyncio.Future[tuple[Answered, BatchTimings]]:
         """Ask the model tier; see ``DynamicBatcher.submit``."""
         return self._batcher.submit(request, deadline_at_s=deadline_at_s)
 
@@ -142,6 +142,10 @@ class LiveRecommender:
     def info(self) -> ModelInfo:
         """The version that serves."""
         return self._loaded.info
+
+    def tensors(self) -> TensorContract | None:
+        """What may be asked of it by tensors."""
+        return self._loaded.runner.contract
 
     def health(self) -> EngineHealth:
         """Ready unless a batch has been running for too long."""

@@ -30,6 +30,7 @@ from server.engines.onnxruntime import OnnxRuntimeEngine
 from server.pipelines.explain import Explainer
 from server.pipelines.fallback import Fallback
 from server.pipelines.recommend import RecommendRunner
+from server.tensor_domain import TensorContract, TensorShape
 
 CANDIDATE = "candidate"
 TASK = "recommendation"
@@ -227,6 +228,24 @@ def open_engine(
     return engine
 
 
+def contract_of(manifest: Manifest, *, rows: int) -> TensorContract:
+    """What may be asked of a version by tensors."""
+
+    def shapes(listed: tuple[TensorInfo, ...]) -> tuple[TensorShape, ...]:
+        return tuple(TensorShape(item.name, item.dtype, item.shape) for item in listed)
+
+    limits = manifest.limits
+    return TensorContract(
+        model=ModelRef(name=manifest.model, version=manifest.version),
+        inputs=shapes(manifest.inputs),
+        outputs=shapes(manifest.outputs),
+        rows=rows,
+        max_history=limits["max_history"],
+        max_exclude=limits["max_exclude"],
+        max_batch=limits["max_batch"],
+    )
+
+
 def _spec(item: TensorInfo) -> TensorSpec:
     return TensorSpec(name=item.name, dtype=item.dtype, shape=item.shape)
 
@@ -258,6 +277,7 @@ def _tiers(
         max_history=manifest.limits["max_history"],
         max_exclude=manifest.limits["max_exclude"],
         explainer=explainer,
+        contract=contract_of(manifest, rows=catalogue.rows),
     )
     fallback = Fallback(
         model=model,
