@@ -15,6 +15,7 @@ from build_engines.release import build_digest, place, provenance_of
 from build_engines.report import REPORT_HTML, REPORT_JSON, make_report, report_json
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
+from build_engines.triton.graph import write_self_contained
 from build_engines.version_files import draft_manifest, link_folder, with_files
 from server.artifacts.manifest import MANIFEST_FILE, Provenance
 from server.artifacts.releases import Releases
@@ -92,6 +93,7 @@ def _assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> 
         calibration=exported.quantized.record.calibration,
         provenance=provenance,
     )
+    write_self_contained(staging, manifest.constants, targets)
     (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
 
 
