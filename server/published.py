@@ -50,11 +50,20 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
     """
     from server.pipelines.live_model import LiveRecommender, LoadOptions
 
+    fleet = None
+    if settings.engine == "triton":
+        from server.engines.triton_fleet import FleetOptions, TritonFleet
+        from server.pipelines.loading import Fleet
+
+        asked = TritonFleet(settings.triton_hosts, FleetOptions(hedge=settings.triton_hedge))
+        fleet = Fleet(asked, settings.triton_wait_s)
     options = LoadOptions(
         engine=settings.engine,
         threads=settings.engine_threads or max(1, usable_cores() - 1),
         max_items=settings.batch_max_items,
         max_wait_s=settings.batch_max_wait_ms * 1e-3,
+        fleet=fleet,
+        lanes=settings.triton_lanes or 2 * max(1, len(settings.triton_hosts)) if fleet else 1,
     )
     return LiveRecommender(
         settings.repository,

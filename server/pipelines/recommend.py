@@ -80,6 +80,11 @@ class RecommendRunner:
         self._max_exclude = max_exclude
         self._explainer = explainer
 
+    def close(self) -> None:
+        """Let the engines go; no batch is in them."""
+        for engine in (self._masked, self._unmasked):
+            engine.close()
+
     def pack(self, items: Sequence[Asked]) -> PackedBatch:
         """Requests to arrays; on the event loop, a few microseconds a request."""
         index = self.catalogue.index
