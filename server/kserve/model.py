@@ -354,3 +354,11 @@ def remaining_ok(deadline_s: float | None) -> float | None:
     if deadline_s is None or not math.isfinite(deadline_s):
         return None
     return max(deadline_s, 1e-6)
+
+
+def no_shared_memory(region: object) -> NotFound:
+    """What is told to who names a region: nobody can have registered one."""
+    return NotFound(
+        f"Unable to find shared memory region: '{str(region)[:60]}'; this server shares no memory, send the data",
+        field="shared_memory_region",
+    )

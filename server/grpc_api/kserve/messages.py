@@ -24,6 +24,7 @@ from server.kserve.model import (
     OutputAsked,
     check_priority,
     deadline_of,
+    no_shared_memory,
     outputs_asked,
 )
 from server.kserve.tensors import bytes_array, datatype_of, elements, from_raw, to_raw
@@ -112,10 +113,7 @@ def asked_of(message: Any, timeout_s: float | None) -> Asked:
                 f"input '{name[:60]}' already exists in request", field="inputs", limit="once"
             )
         if "shared_memory_region" in one.parameters:
-            raise InvalidRequest(
-                f"input '{name[:60]}' is in shared memory, which this server does not share; send its data",
-                field=f"inputs.{name[:60]}",
-            )
+            raise no_shared_memory(_parameter(one.parameters["shared_memory_region"]))
         if raws and one.HasField("contents"):
             raise InvalidRequest(
                 f"contents field must not be specified when using raw_input_contents for '{name[:60]}'",
@@ -187,10 +185,7 @@ def _typed(name: str, one: Any) -> Array:
 def _output(one: Any) -> OutputAsked:
     parameters = one.parameters
     if "shared_memory_region" in parameters:
-        raise InvalidRequest(
-            f"output '{one.name[:60]}' is wanted in shared memory, which this server does not share",
-            field=f"outputs.{one.name[:60]}",
-        )
+        raise no_shared_memory(_parameter(parameters["shared_memory_region"]))
     classes = _parameter(parameters["classification"]) if "classification" in parameters else 0
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
         raise InvalidRequest(

@@ -23,6 +23,7 @@ from server.kserve.model import (
     OutputAsked,
     check_priority,
     deadline_of,
+    no_shared_memory,
     outputs_asked,
 )
 from server.kserve.tensors import datatype_of, from_json, from_raw, to_json, to_raw
@@ -177,11 +178,7 @@ def _inputs(listed: list[_Input], view: memoryview, at: int) -> tuple[dict[str, 
                 f"input '{name[:60]}' already exists in request", field="inputs", limit="once"
             )
         if "shared_memory_region" in one.parameters:
-            raise InvalidRequest(
-                f"input '{name[:60]}' is in shared memory, which this server does not share; send its data",
-                field=f"inputs.{name[:60]}",
-                limit="data, or binary_data_size",
-            )
+            raise no_shared_memory(one.parameters["shared_memory_region"])
         size = one.parameters.get("binary_data_size")
         if (size is None) == (one.data is UNSET):
             raise InvalidRequest(
@@ -207,10 +204,7 @@ def _inputs(listed: list[_Input], view: memoryview, at: int) -> tuple[dict[str, 
 def _output(one: _Output, request: dict[str, Any]) -> OutputAsked:
     parameters = one.parameters
     if "shared_memory_region" in parameters:
-        raise InvalidRequest(
-            f"output '{one.name[:60]}' is wanted in shared memory, which this server does not share",
-            field=f"outputs.{one.name[:60]}",
-        )
+        raise no_shared_memory(parameters["shared_memory_region"])
     classes = parameters.get("classification", 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
         raise InvalidRequest(

@@ -160,7 +160,7 @@ BAD: list[tuple[str, bytes | dict[str, Any], dict[str, str], int, str]] = [
     ("bytes left over", b'{"inputs":[]}xxxx', {"Inference-Header-Content-Length": "13"}, 400, "additional input data"),
     ("an unknown coding", {"inputs": [GOOD]}, {"Content-Encoding": "br"}, 400, "gzip, deflate"),
     ("a bomb", gzip.compress(b" " * (3 << 20)), {"Content-Encoding": "gzip"}, 413, "over the limit"),
-    ("shared memory", {"inputs": [{"name": "item_ids", "shape": [1, 12], "datatype": "INT32", "parameters": {"shared_memory_region": "a", "shared_memory_byte_size": 48}}]}, {}, 400, "shared memory"),
+    ("shared memory", {"inputs": [{"name": "item_ids", "shape": [1, 12], "datatype": "INT32", "parameters": {"shared_memory_region": "a", "shared_memory_byte_size": 48}}]}, {}, 404, "shared memory"),
 ]  # fmt: skip
 
 
