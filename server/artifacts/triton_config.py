@@ -31,8 +31,11 @@ RECOMMENDATION, SENTENCES, TEXTS = "recommendation", "sentence_encoding", "text_
 
 # Of a version whose manifest has no largest batch: memory bounds it, and larger ones gain nothing on any engine we measured.
 _MAX_BATCH = {SENTENCES: 64, TEXTS: 8}
-# What our own server gives a request that names no deadline, by task.
-_DEFAULT_TIMEOUT_US = {RECOMMENDATION: 100_000, SENTENCES: 30_000_000, TEXTS: 120_000_000}
+# The longest deadline that our own server takes, by task. Triton lets a request shorten the default time-out and never lengthen it,
+# so that what stands here has to be the longest that anybody may ask for.
+_LONGEST_S = {RECOMMENDATION: 10.0, SENTENCES: 120.0, TEXTS: 600.0}
+# What a request of ours is given that names no deadline: no more may wait than is answered within it.
+_DEFAULT_S = {RECOMMENDATION: 0.1, SENTENCES: 30.0, TEXTS: 120.0}
 _NEAR_BEST = 1.1  # a batch size whose cost a row is within this of the largest batch's is worth forming
 _ENUMS = frozenset(("data_type", "kind", "timeout_action", "format"))
 _TYPES = {
@@ -161,16 +164,15 @@ def preferred_sizes(target: Target, most: int) -> list[int]:
 
 
 def _batching(manifest: Manifest, target: Target, most: int) -> Config:
-    timeout_us = _DEFAULT_TIMEOUT_US.get(manifest.task, 1_000_000)
     policy: Config = {
         "timeout_action": "REJECT",
-        "default_timeout_microseconds": timeout_us,
+        "default_timeout_microseconds": int(1e6 * _LONGEST_S.get(manifest.task, 10.0)),
         "allow_timeout_override": True,
     }
     cost = target.cost
     if cost is not None and cost.per_item_s > 0.0:
-        # What waits behind more than this is late before it begins.
-        batches = max(1, int(timeout_us * 1e-6 / (cost.base_s + cost.per_item_s * most)))
+        wait_s = _DEFAULT_S.get(manifest.task, 1.0)
+        batches = max(1, int(wait_s / (cost.base_s + cost.per_item_s * most)))
         policy["max_queue_size"] = batches * most
     batching: Config = {"max_queue_delay_microseconds": 0, "default_queue_policy": policy}
     sizes = preferred_sizes(target, most)
