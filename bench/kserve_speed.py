@@ -38,10 +38,13 @@ from loadtest.client_http import HttpClient
 from loadtest.measure import Recorder, Samples
 from server.artifacts.repository import current_version, open_current
 
-RATES = (200.0, 600.0, 1000.0, 1400.0, 1800.0, 2200.0, 2600.0, 3000.0)
+RATES = (200.0, 800.0, 1200.0, 1600.0, 2000.0, 2400.0, 2800.0)
 BODIES = 256
 WARMUP_S = 1.0
 LIMIT_S = 0.020
+# A rate is given up when two tries missed the limit in which the generator itself was on time: where it was not, something else
+# had the machine, and the try says nothing.
+TRIES, DISTURBED_S = 5, 0.003
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -219,7 +222,9 @@ def our_server(repository: Path, model: str, log: Path) -> Iterator[tuple[int, i
         process.wait(20)
 
 
-def measure(repository: Path, model: str, seconds: float, scratch: Path) -> dict[str, Any]:
+def measure(
+    repository: Path, model: str, seconds: float, scratch: Path, protocols: Sequence[str]
+) -> dict[str, Any]:
     """Everything, in one run."""
     opened = open_current(repository, model, verify=False)
     version = current_version(repository, model)
@@ -240,6 +245,7 @@ def measure(repository: Path, model: str, seconds: float, scratch: Path) -> dict
             Way(server, protocol, "127.0.0.1", port)
             for protocol, ports in (("http", (there[0], http)), ("grpc", (there[1], grpc_port)))
             for server, port in zip(("tritonserver", "ours"), ports, strict=True)
+            if protocol in protocols
         ]
         beaten: set[tuple[str, str]] = set()
         for rate in RATES:
@@ -247,11 +253,13 @@ def measure(repository: Path, model: str, seconds: float, scratch: Path) -> dict
                 key = (way.server, way.protocol)
                 if key in beaten:
                     continue
-                tries = []
-                for _ in range(2):  # a rate is given up when neither of two tries held
+                tries: list[float] = []
+                for _ in range(TRIES):
                     samples = run(way, model, rows, rate=rate, seconds=seconds)
                     p99_s = float(np.quantile(samples.latency_s, 0.99))
-                    tries.append(p99_s)
+                    late_s = float(np.quantile(samples.late_s, 0.99))
+                    if p99_s <= LIMIT_S or late_s <= DISTURBED_S:
+                        tries.append(p99_s)
                     found["rates"].append(
                         {
                             "server": way.server,
@@ -260,13 +268,13 @@ def measure(repository: Path, model: str, seconds: float, scratch: Path) -> dict
                             "p50_ms": float(np.quantile(samples.latency_s, 0.5) * 1e3),
                             "p99_ms": p99_s * 1e3,
                             "ok": float(samples.ok.mean()),
-                            "generator_late_p99_ms": float(np.quantile(samples.late_s, 0.99) * 1e3),
+                            "generator_late_p99_ms": late_s * 1e3,
                         }
                     )
                     print(found["rates"][-1], file=sys.stderr)
-                    if p99_s <= LIMIT_S:
+                    if p99_s <= LIMIT_S or len(tries) == 2:
                         break
-                if min(tries) > LIMIT_S:
+                if min(tries, default=0.0) > LIMIT_S:
                     beaten.add(key)
         for way in ways:
             samples = run(way, model, rows, in_flight=64, seconds=seconds)
@@ -284,7 +292,7 @@ def measure(repository: Path, model: str, seconds: float, scratch: Path) -> dict
 def report(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = []
-    for protocol in ("http", "grpc"):
+    for protocol in sorted({one["protocol"] for one in found["closed"]}, reverse=True):
         row: list[object] = [protocol]
         for server in ("tritonserver", "ours"):
             held = [
@@ -328,10 +336,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repository", type=Path, default=Path("bench/results/model_repository"))
     parser.add_argument("--model", default="bench-50k-int8")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each stretch (default: %(default)s)")
+    parser.add_argument("--protocols", nargs="+", default=["http", "grpc"], choices=["http", "grpc"])
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
-        found = measure(arguments.repository, arguments.model, arguments.seconds, Path(scratch))
+        found = measure(
+            arguments.repository, arguments.model, arguments.seconds, Path(scratch), arguments.protocols
+        )
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=1))
     print(report(found))

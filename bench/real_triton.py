@@ -100,9 +100,9 @@ class RealTriton:
             RuntimeError: it ended, or was not ready in time.
         """
         with open(self._log or os.devnull, "ab") as out:
-            # A session of its own: its stubs are its children and go with it.
+            # A group of its own: its stubs are its children and go with it.
             self.process = subprocess.Popen(
-                self._command, env=self._environment, stdout=out, stderr=out, start_new_session=True
+                self._command, env=self._environment, stdout=out, stderr=out, process_group=0
             )
         began_s = time.monotonic()
         while wait and not self.ready():

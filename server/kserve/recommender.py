@@ -211,7 +211,8 @@ def _check_ids(name: str, ids: npt.NDArray[Any], rows: int, most: int) -> None:
             field=f"inputs.{name}.shape",
             limit=f"{most} columns",
         )
-    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < rows:
+    # Read without a sign, what is below zero is above everything: one pass instead of two.
+    if ids.size and np.ascontiguousarray(ids).view(np.uint32).max() >= rows:
         wrong = int(ids.min()) if ids.min() < 0 else int(ids.max())
         raise InvalidRequest(
             f"input '{name}' holds {wrong}; catalogue rows of this model are 1 .. {rows - 1}, and 0 is padding",

@@ -51,7 +51,7 @@ def datatype_of(dtype: str | np.dtype[Any]) -> str:
     Raises:
         KeyError: it has none.
     """
-    return _NAMES[np.dtype(dtype)]
+    return _NAMES[dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)]
 
 
 def elements(name: str, datatype: str, shape: Sequence[int]) -> int:
@@ -72,7 +72,7 @@ def elements(name: str, datatype: str, shape: Sequence[int]) -> int:
             field=f"inputs.{name[:_SHOWN_CHARS]}.shape",
             limit=f"{MAX_DIMENSIONS} dimensions",
         )
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise InvalidRequest(
             f"input '{name[:_SHOWN_CHARS]}' has shape {list(shape)}; a dimension cannot be negative",
             field=f"inputs.{name[:_SHOWN_CHARS]}.shape",
@@ -104,7 +104,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: Buffer) -> Arr
         return np.left_shift(codes, 16).view(np.float32).reshape(tuple(shape))
     if datatype == "BOOL":
         codes = np.frombuffer(raw, np.uint8)
-        if codes.max(initial=0) > 1:
+        if codes.size and codes.max() > 1:
             raise InvalidRequest(
                 f"input '{name[:_SHOWN_CHARS]}' is BOOL and holds a byte of {codes.max()}; each is 0 or 1",
                 field=f"inputs.{name[:_SHOWN_CHARS]}",

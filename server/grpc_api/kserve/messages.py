@@ -92,7 +92,8 @@ def asked_of(message: Any, timeout_s: float | None) -> Asked:
     Raises:
         InvalidRequest: its claims do not fit its bytes; names the input.
     """
-    count, raws = len(message.inputs), message.raw_input_contents
+    listed, raws = list(message.inputs), list(message.raw_input_contents)
+    count = len(listed)
     if max(count, len(message.outputs)) > MAX_TENSORS:
         raise InvalidRequest(
             f"the request has {count} inputs and {len(message.outputs)} outputs, the limit is {MAX_TENSORS}",
@@ -106,7 +107,7 @@ def asked_of(message: Any, timeout_s: float | None) -> Asked:
             limit=str(count),
         )
     inputs: dict[str, Array] = {}
-    for at, one in enumerate(message.inputs):
+    for at, one in enumerate(listed):
         name = one.name
         if name in inputs:
             raise InvalidRequest(
@@ -121,11 +122,12 @@ def asked_of(message: Any, timeout_s: float | None) -> Asked:
                 limit="one of both",
             )
         if raws:
-            inputs[name] = from_raw(name, one.datatype, one.shape, raws[at])
+            inputs[name] = from_raw(name, one.datatype, tuple(one.shape), raws[at])
         else:
             inputs[name] = _typed(name, one)
     parameters = {name: _parameter(value) for name, value in message.parameters.items()}
-    check_priority(parameters.pop("priority", None))
+    if parameters:
+        check_priority(parameters.pop("priority", None))
     return Asked(
         inputs=inputs,
         outputs=tuple(_output(one) for one in message.outputs),
@@ -141,15 +143,23 @@ def response_of(meta: ModelMeta, asked: Asked, answer: Inferred) -> Any:
     Raises:
         InvalidRequest: an output is asked for that is not there, or as what it cannot be.
     """
-    reply = pb().ModelInferResponse(model_name=meta.name, model_version=answer.version, id=asked.id)
+    messages = pb()
+    tensor = messages.ModelInferResponse.InferOutputTensor
+    shown, raws = [], []
     for one in outputs_asked(meta, asked):
         array = answer.outputs[one.name]
         if one.classes:
             labels = meta.labels.get(one.name, ())
             array = classify(one.name, array, one.classes, labels, batched=meta.max_batch > 0)
-        reply.outputs.add(name=one.name, datatype=datatype_of(array.dtype), shape=array.shape)
-        reply.raw_output_contents.append(to_raw(array))
-    return reply
+        shown.append(tensor(name=one.name, datatype=datatype_of(array.dtype), shape=array.shape))
+        raws.append(to_raw(array))
+    return messages.ModelInferResponse(
+        model_name=meta.name,
+        model_version=answer.version,
+        id=asked.id,
+        outputs=shown,
+        raw_output_contents=raws,
+    )
 
 
 def _typed(name: str, one: Any) -> Array:
