@@ -14,7 +14,7 @@ Lay out a repository for a fleet of Triton servers: each model whole and by itse
 Start one there with
   tritonserver --model-repository FOLDER --model-control-mode poll --repository-poll-secs 5
 and our servers in front of the fleet with
-  VITRINE_ENGINE=triton VITRINE_TRITON_HOSTS=host1:8001,host2:8001 python -m server
+  VITRINE_ENGINE=triton VITRINE_TRITON_HOSTS=HOST1:8001,HOST2:8001 python -m server
 (docs/fleet.md has the rest, with TensorRT-LLM for texts).
 """
 

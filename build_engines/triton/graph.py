@@ -86,7 +86,7 @@ def _drop(graph: onnx.GraphProto, name: str) -> None:
     for listed in (graph.input, graph.initializer):
         found: list[Any] = [entry for entry in listed if entry.name == name]
         for entry in found:
-            listed.remove(entry)  # type: ignore[attr-defined]
+            listed.remove(entry)
 
 
 def _pointing(folder: Path, item: Constant) -> onnx.TensorProto:
