@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,9 @@ def added_latency(
 
 
 @contextlib.contextmanager
-def our_server(repository: Path, model: str, log: Path) -> Iterator[tuple[int, int]]:
+def our_server(
+    repository: Path, model: str, log: Path, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, int]]:
     """``python -m server`` on free ports; the ports of HTTP and gRPC."""
     port = _free_ports()
     environment = {
@@ -204,6 +206,7 @@ def our_server(repository: Path, model: str, log: Path) -> Iterator[tuple[int, i
         "VITRINE_ENCODER": "false",
         "VITRINE_ENGINE_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        **(more or {}),
     }
     with log.open("ab") as out:
         process = subprocess.Popen([sys.executable, "-m", "server"], env=environment, stdout=out, stderr=out)
