@@ -45,6 +45,11 @@ def add_package(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--threads", type=int, default=1, help="of the CPU runtime, a model (default: %(default)s)"
     )
+    command.add_argument(
+        "--queue-policy",
+        action="store_true",
+        help="bound Triton's own queue too; tritonserver 2.51 stalls at times with that (docs/fleet.md)",
+    )
     command.set_defaults(run=_package)
 
 
@@ -58,6 +63,7 @@ def _package(arguments: argparse.Namespace, progress: Progress) -> int:
         version=arguments.version,
         backend=arguments.backend,
         threads=max(1, arguments.threads),
+        queue_policy=arguments.queue_policy,
         say=progress.say,
     )
     print(f"{arguments.to}: {len(laid)} models for Triton")

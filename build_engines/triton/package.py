@@ -73,6 +73,7 @@ def package(
     version: str = "",
     backend: str = "onnxruntime",
     threads: int = 1,
+    queue_policy: bool = False,
     say: Say = lambda text: None,
 ) -> list[Laid]:
     """Lay a repository out.
@@ -84,6 +85,7 @@ def package(
         version: of the one model that is named; empty: the current one.
         backend: of ``BACKENDS``, for graphs; texts are always written by the python backend.
         threads: of the CPU runtime, a model.
+        queue_policy: bound Triton's own queue, see ``config_of``.
         say: told about each.
 
     Raises:
@@ -103,11 +105,18 @@ def package(
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         opened = open_version(repository / name / (version or current_version(repository, name)))
-        for one in _layouts(opened, backend, threads):
+        for one in _layouts(opened, _How(backend, threads, queue_policy)):
             _place(folder / one.name, one, opened)
             laid.append(Laid(one.name, opened.manifest.version, one.backend, folder / one.name))
             say(f"{one.name} version {opened.manifest.version}: {one.backend} backend")
     return laid
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    backend: str
+    threads: int
+    queue_policy: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +128,18 @@ class _Layout:
     warmup: dict[str, bytes]
 
 
-def _layouts(opened: OpenedVersion, backend: str, threads: int) -> list[_Layout]:
+def _layouts(opened: OpenedVersion, how: _How) -> list[_Layout]:
     task = opened.manifest.task
     if task == RECOMMENDATION:
-        return [_recommender(opened, entry, backend, threads) for entry in ("unmasked", "masked")]
+        return [_recommender(opened, entry, how) for entry in ("unmasked", "masked")]
     if task == SENTENCES:
-        return [_encoder(opened, backend, threads)]
+        return [_encoder(opened, how)]
     if task == TEXTS:
-        return [_decoder(opened, threads)]
+        return [_decoder(opened, how.threads)]
     raise BuildError(f"{opened.folder}: task {task!r} has no form that a Triton server opens")
 
 
-def _recommender(opened: OpenedVersion, entry: str, backend: str, threads: int) -> _Layout:
+def _recommender(opened: OpenedVersion, entry: str, how: _How) -> _Layout:
     manifest = opened.manifest
     target = _target(manifest, "onnxruntime", entry)
     file = SELF_CONTAINED[entry]
@@ -141,16 +150,16 @@ def _recommender(opened: OpenedVersion, entry: str, backend: str, threads: int) 
     files |= {name: opened.path(name) for name in sorted(used)}
     name = manifest.model + (MASKED if entry == "masked" else "")
     served = Served(target=target, file=file, entry=entry)
-    return _layout(opened, name, served, files, backend, threads, pad_left="item_ids")
+    return _layout(opened, name, served, files, how, pad_left="item_ids")
 
 
-def _encoder(opened: OpenedVersion, backend: str, threads: int) -> _Layout:
+def _encoder(opened: OpenedVersion, how: _How) -> _Layout:
     manifest = opened.manifest
     target = _target(manifest, "onnxruntime", None)
     files: dict[str, Path | bytes] = {target.file: opened.path(target.file)}
     files |= _weights(opened)
     served = Served(target=target, file=target.file, entry="masked")
-    return _layout(opened, manifest.model, served, files, backend, threads, flat="lengths")
+    return _layout(opened, manifest.model, served, files, how, flat="lengths")
 
 
 def _layout(
@@ -158,21 +167,22 @@ def _layout(
     name: str,
     served: Served,
     files: dict[str, Path | bytes],
-    backend: str,
-    threads: int,
+    how: _How,
     **hints: str,
 ) -> _Layout:
     manifest = opened.manifest
     golden = read_golden(opened.path(GOLDEN_FILE))
     warmup = warmup_files(manifest, served, golden)
-    config = config_of(manifest, served, name=name, golden=golden, threads=threads)
-    if backend == "python":
+    config = config_of(
+        manifest, served, name=name, golden=golden, threads=how.threads, queue_policy=how.queue_policy
+    )
+    if how.backend == "python":
         config.pop("platform")
         config.pop("default_model_filename")
         config["backend"] = "python"
-        config["parameters"] = _parameters(graph=served.file, threads=str(threads), **hints)
+        config["parameters"] = _parameters(graph=served.file, threads=str(how.threads), **hints)
         files = {**files, "model.py": _resource("python_model.py")}
-    return _Layout(name=name, backend=backend, config=config, files=files, warmup=warmup)
+    return _Layout(name=name, backend=how.backend, config=config, files=files, warmup=warmup)
 
 
 def _decoder(opened: OpenedVersion, threads: int) -> _Layout:

@@ -48,8 +48,14 @@ def test_a_published_model_has_a_configuration_that_says_what_its_manifest_says(
         ("ids", pb.TYPE_INT32, [MAX_K]),
         ("scores", pb.TYPE_FP32, [MAX_K]),
     ]
-    policy = config.dynamic_batching.default_queue_policy
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    served = served_of(manifest)
+    assert served is not None
+    policy = parsed(
+        text_format(config_of(manifest, served, queue_policy=True))
+    ).dynamic_batching.default_queue_policy
     assert policy.timeout_action == pb.ModelQueuePolicy.REJECT and policy.allow_timeout_override
+    assert policy.max_queue_size % 8 == 0 and policy.default_timeout_microseconds == 10_000_000
     assert {warm.batch_size for warm in config.model_warmup} == {1, 8}
     for name, given_input in config.model_warmup[0].inputs.items():
         raw = (tiny.repository / "tiny" / "warmup" / given_input.input_data_file).read_bytes()
@@ -105,7 +111,7 @@ def test_the_text_form_holds_all_that_the_fields_do(tiny: Tiny) -> None:
     manifest = tiny.opened.manifest
     served = served_of(manifest)
     assert served is not None
-    fields = config_of(manifest, served)
+    fields = config_of(manifest, served, queue_policy=True)
 
     back = json_format.MessageToDict(parsed(text_format(fields)), preserving_proto_field_name=True)
 
