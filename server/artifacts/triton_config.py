@@ -100,7 +100,7 @@ def config_of(
         golden: for the warm-up, whose files ``warmup_files`` gives; None: no warm-up.
         threads: of the CPU runtime.
         queue_policy: bound Triton's queue, too. Off, because tritonserver 2.51 stalls with one: under 64 requests in flight it
-            answered 85 to 661 a second in 6 of 22 stretches, where it answers 2,500 to 4,000 else, and in none of 4 without.
+            answered 85 to 661 a second in 7 of 24 stretches, where it answers 2,500 to 4,000 else, and in none of 4 without.
             Our own server bounds what it sends, and cancels what is late.
     """
     gpu = served.target.kind.startswith("tensorrt")
