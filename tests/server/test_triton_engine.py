@@ -136,7 +136,7 @@ async def test_a_deadline_is_tritons_time_out_and_a_batch_that_all_have_left_is_
             while seen["cancelled"] < 2:
                 await asyncio.sleep(0.01)
 
-    assert 0.25 < late_s < 2.0 and left_s < 2.0
+    assert 0.25 < late_s < 15.0 and left_s < 15.0  # the host would take 30; a busy machine pauses
     assert 0 < seen["timeout_us"][0] <= 300_000 and 0 < seen["remaining_s"][0] <= 0.3
 
 
@@ -158,7 +158,7 @@ async def test_a_hedge_asks_a_second_host_when_the_first_is_slow(tiny: Tiny) -> 
 
         hedged, took_s = await asyncio.to_thread(run)
 
-    assert hedged >= 1 and took_s < 5.0
+    assert hedged >= 1 and took_s < 15.0  # two that waited for the slow one would take 20
 
 
 @needs_triton
