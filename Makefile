@@ -52,5 +52,8 @@ check: $(STAMP_DEV)  ## format, lint, types, layers
 bench: $(STAMP_DEV)  ## measure every figure of the README; BEAUTY=FOLDER adds the public log, PEERS=1 texts through the server
 	$(BIN)/python -m bench $(if $(BEAUTY),--beauty $(BEAUTY)) $(if $(PEERS),--peers)
 
+triton-venv:     ## a real tritonserver for tests and measurements, in .triton-venv (about 500 MB)
+	$(BIN)/python -m bench.real_triton
+
 clean:           ## remove caches and build outputs, not the environment
 	rm -rf .workspace .sample_shop .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ from build_engines.data.errors import DataError
 from build_engines.errors import BuildError
 from build_engines.progress import Bars, PlainLines, Progress
 from build_engines.proof_commands import add_proof_commands
+from build_engines.triton.command import add_package
 from server.artifacts.errors import ArtifactError
 
 if TYPE_CHECKING:  # listing versions must not wait for them
@@ -205,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     command.set_defaults(run=_train_demo)
     add_proof_commands(commands, shared, recipe)
+    add_package(commands, [shared])
     return parser
 
 

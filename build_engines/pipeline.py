@@ -214,6 +214,7 @@ VERIFY: Stage[Compiled, VerifyPart, VerifyRecord, Verified] = Stage(
         "server.batching",
         "server.engines",
         "server.encoding",
+        "server.tensor_domain",
         "server.artifacts",
         *_COUNTS,
         *_DATA,

@@ -18,6 +18,7 @@ from build_engines.report import make_report, report_json
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
 from build_engines.states import Published, Verified
+from build_engines.triton.graph import write_self_contained
 from build_engines.version_files import draft_manifest, link_folder, with_files
 from server.artifacts.manifest import MANIFEST_FILE, CompressionStep, Provenance
 from server.artifacts.releases import Releases
@@ -96,6 +97,7 @@ def assemble(staging: Path, verified: Verified, recipe: Recipe, build: str) -> N
         calibration=exported.quantized.record.calibration,
         provenance=provenance,
     )
+    write_self_contained(staging, manifest.constants, targets)
     (staging / MANIFEST_FILE).write_bytes(encode_manifest(with_files(manifest, staging)))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from build_engines.data.sequences import Sequences
 from server.artifacts.repository import OpenedVersion
 from server.domain import RecommendRequest, RecommendResponse
+from server.errors import ServeError
 from server.pipelines.loading import LoadedModel, load_model
 
 Rows = npt.NDArray[np.int32]
@@ -61,8 +62,9 @@ class ServedRanker:
             packed = self._runner.pack(requests)
             answers = self._runner.unpack(packed, self._runner.run(packed), requests)
             for place, answer in enumerate(answers, start=start):
-                if not isinstance(answer, RecommendResponse):
+                if isinstance(answer, ServeError):
                     raise answer
+                assert isinstance(answer, RecommendResponse), "requests of this kind have no other answer"
                 found = self._index.rows(answer.item_ids)
                 rows_BK[place, : len(found)] = found
                 scores_BK[place, : len(found)] = answer.scores

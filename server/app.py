@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import math
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from server.http_api.recommend import BatchEndpoint, Endpoint, RecommendEndpoint
 from server.http_api.server import HttpServer
 from server.http_api.site import Asgi, Site, health_detail, ready_detail
 from server.keys import Keys
+from server.kserve_side import KServeSide
 from server.logs import AccessLog
 from server.request_limits import RequestLimits
 from server.service import Service
@@ -42,6 +42,7 @@ from server.settings import Settings
 from server.telemetry import Telemetry, server_version
 from server.telemetry_interface import NullTelemetry
 from server.telemetry_server import MetricsServer
+from server.tuning import tune
 
 if TYPE_CHECKING:
     from server.copy_side import CopySide, OpenCopyRules
@@ -56,8 +57,6 @@ HEALTH_EVERY_S = 0.5
 # Permits that are always open, in batches. More keep a standing queue: with three, half of the answers at twice the
 # highest rate came after 50 ms; with one, a seventh.
 BATCHES_OPEN = 1
-# Requests leave no cycles behind, so young collections find nothing: make them rare, and full ones rarer.
-GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class Application:
@@ -115,6 +114,8 @@ class Application:
         if self.reranker is not None:
             self.service.companions.append(self.reranker)
         self.heartbeat = Heartbeat(settings.max_loop_lag_s, self.telemetry)
+        sides = (self.model, self.service, self.text, self.encoder, self.telemetry, access, self._keys)
+        self.kserve = KServeSide(settings, *sides, self.heartbeat) if settings.kserve else None
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self.connections = Connections(
             settings.max_connections,
@@ -136,10 +137,12 @@ class Application:
             BatchEndpoint(self.service, self._keys, access, settings.max_batch_requests),
             *(() if self.encoder is None else self.encoder.endpoints),
         )
-        self._site = Site(self.service, self.heartbeat, self._keys, self._load_routes)
+        hot = (*self._endpoints, *(self.kserve.endpoints if self.kserve else ()))
+        kserve = self.kserve.site if self.kserve else None
+        self._site = Site(self.service, self.heartbeat, self._keys, self._load_routes, kserve)
         self._http = HttpServer(
             self._site,
-            self._endpoints,
+            hot,
             self.connections,
             host=settings.host,
             port=settings.http_port,
@@ -183,7 +186,7 @@ class Application:
         if self.encoder is not None:
             self.encoder.start()
         self._tasks.append(asyncio.create_task(self._watch_health(), name="watch health"))
-        self._tune()
+        tune(settings.switch_interval_ms * 1e-3)
 
     async def warm(self) -> None:
         """Load what ready did not wait for, and keep all of it out of the garbage collector's rounds."""
@@ -246,7 +249,10 @@ class Application:
     async def _start_grpc(self, tls: tuple[Path, Path] | None) -> None:
         settings = self.settings
         self._grpc = GrpcServer(
-            methods(self.service, self._access, max_batch=settings.max_batch_requests),
+            {
+                **methods(self.service, self._access, max_batch=settings.max_batch_requests),
+                **(self.kserve.methods if self.kserve else {}),
+            },
             self._keys,
             self.telemetry,
             self._budget,
@@ -258,6 +264,7 @@ class Application:
             write_timeout_s=settings.write_timeout_s,
             tls=tls,
             others=(
+                *((self.kserve.service,) if self.kserve else ()),
                 *((LaterProductCopy(self._copy_calls),) if settings.copy else ()),
                 *((LaterCustomerService(self._support_calls),) if settings.support else ()),
             ),
@@ -392,8 +399,3 @@ class Application:
             if self.text is None and self.encoder is None:
                 raise
             return NoRecommender()
-
-    def _tune(self) -> None:
-        sys.setswitchinterval(self.settings.switch_interval_ms * 1e-3)
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.freeze()

@@ -72,6 +72,7 @@ class EncodeRequest:
         truncate: see there.
         deadline_s: on the monotonic clock; None: none.
         bulk: work that waits behind all that is live (indexing a folder).
+        whole: the inputs are token ids as the graph takes them, special tokens among them.
     """
 
     inputs: tuple[str | tuple[int, ...], ...]
@@ -79,6 +80,7 @@ class EncodeRequest:
     truncate: Truncate = Truncate.ERROR
     deadline_s: float | None = None
     bulk: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ is left to be told, so that there is no error of it, only an outcome in the log 
     │   ├── MalformedRequest    the bytes do not parse
     │   └── RequestTooLarge     more bytes than the limit
     ├── Unauthenticated     no or wrong key
+    ├── NotAllowed          nobody may do this here by a request
     ├── NotFound            unknown model, version or path
     ├── Overloaded          no permit: refused at once, with a retry hint
     ├── DeadlineExceeded    passed, or cannot be met
@@ -122,6 +123,12 @@ class Unauthenticated(ServeError):
     """No key, or a wrong one."""
 
     code = Code.UNAUTHENTICATED
+
+
+class NotAllowed(ServeError):
+    """Nobody may do this here by a request; a setting says so."""
+
+    code = Code.PERMISSION_DENIED
 
 
 class NotFound(ServeError):

@@ -35,6 +35,10 @@ class LiveModel(Recommender, Protocol):
         """End what is in flight, within ``drain_s``."""
         ...
 
+    async def check_for_new_version(self) -> bool:
+        """Take up the current version if it is another one; True when it was."""
+        ...
+
 
 OpenModel = Callable[[Settings, Callable[[str, str], BatchRecorder]], LiveModel]
 
@@ -48,12 +52,21 @@ def open_published(settings: Settings, observe: Callable[[str, str], BatchRecord
     from server.pipelines.live_model import LiveRecommender, LoadOptions
     from server.pipelines.trust import trusted_keys
 
+    fleet = None
+    if settings.engine == "triton":
+        from server.engines.triton_fleet import FleetOptions, TritonFleet
+        from server.pipelines.loading import Fleet
+
+        asked = TritonFleet(settings.triton_hosts, FleetOptions(hedge=settings.triton_hedge))
+        fleet = Fleet(asked, settings.triton_wait_s)
     options = LoadOptions(
         engine=settings.engine,
         threads=settings.engine_threads or max(1, usable_cores() - 1),
         max_items=settings.batch_max_items,
         max_wait_s=settings.batch_max_wait_ms * 1e-3,
         trusted=trusted_keys(settings),
+        fleet=fleet,
+        lanes=settings.triton_lanes or 2 * max(1, len(settings.triton_hosts)) if fleet else 1,
     )
     return LiveRecommender(
         settings.repository,

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Protocol
 
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse
+from server.tensor_domain import TensorAnswer, TensorContract, TensorQuery
 
 
 class EngineHealth(Protocol):
@@ -45,14 +46,14 @@ class StageTimings(Protocol):
 
 
 Outcome = asyncio.Future[
-    tuple[RecommendResponse, Any]
+    tuple[RecommendResponse | TensorAnswer, Any]
 ]  # Any: StageTimings, which a Future's invariance would refuse
 
 
 class Recommender(Protocol):
     """One served recommender; ``server.pipelines`` has it."""
 
-    def submit(self, request: RecommendRequest, deadline_at_s: float) -> Outcome:
+    def submit(self, request: RecommendRequest | TensorQuery, deadline_at_s: float) -> Outcome:
         """Ask the model tier; raises or fails with DeadlineExceeded, EngineFault or NotReady.
 
         Cancel to leave, or with ``batching.waiting.OVERDUE`` when the deadline has come: that is no caller who left.
@@ -71,6 +72,10 @@ class Recommender(Protocol):
 
     def info(self) -> ModelInfo:
         """What serves now."""
+        ...
+
+    def tensors(self) -> TensorContract | None:
+        """What may be asked of it by tensors; None: nothing. Another object after a new version has come."""
         ...
 
     def health(self) -> EngineHealth:

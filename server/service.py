@@ -18,7 +18,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from server.batching.waiting import OVERDUE
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
@@ -34,6 +34,7 @@ from server.errors import (
 from server.recommender import Outcome, Recommender, StageTimings
 from server.request_limits import RequestLimits, check_request
 from server.telemetry_interface import OK, NullTelemetry
+from server.tensor_domain import TensorAnswer, TensorQuery
 
 if TYPE_CHECKING:
     from server.batching.admission import Admission
@@ -42,6 +43,7 @@ log = logging.getLogger("vitrine.service")
 
 Answer = RecommendResponse | ServeError
 Done = Callable[[Answer], None]
+TensorDone = Callable[[TensorAnswer | ServeError], None]
 NO_TIER = "none"
 MARGIN_S = 0.001  # an overdue answer sets out this much before its deadline: the event loop's timers count milliseconds
 
@@ -126,11 +128,16 @@ class Flight:
     __slots__ = ("_done", "_future", "_service", "_ticket", "deadline_at_s", "request")
 
     def __init__(
-        self, service: Service, ticket: Ticket, request: RecommendRequest, deadline_at_s: float, done: Done
+        self,
+        service: Service,
+        ticket: Ticket,
+        request: RecommendRequest | TensorQuery,
+        deadline_at_s: float,
+        done: Callable[[Any], None],
     ) -> None:
         self._service = service
         self._ticket = ticket
-        self._done: Done | None = done
+        self._done: Callable[[Any], None] | None = done
         self._future: Outcome | None = None
         self.request = request
         self.deadline_at_s = deadline_at_s
@@ -158,13 +165,13 @@ class Flight:
             self._drop(OVERDUE)
             self.conclude(self._service.settle(self._ticket, self.request, error))
 
-    def conclude(self, answer: Answer) -> None:
+    def conclude(self, answer: Answer | TensorAnswer) -> None:
         """Give the answer, unless one was given."""
         done = self._leave()
         if done is not None:
             done(answer)
 
-    def _leave(self) -> Done | None:
+    def _leave(self) -> Callable[[Any], None] | None:
         done, self._done = self._done, None
         self._service.flights.discard(self)
         self._drop()
@@ -182,7 +189,7 @@ class Flight:
                 future.exception()  # looked at, or asyncio logs that nobody did
             return
         if future.cancelled():
-            answer: Answer = NotReady("the request was dropped because the model is closing")
+            answer: Answer | TensorAnswer = NotReady("the request was dropped because the model is closing")
         else:
             error = future.exception()
             answer = _with_timings(*future.result()) if error is None else self._service.as_serve_error(error)
@@ -261,10 +268,7 @@ class Service:
                 self.telemetry.fallback(ticket.endpoint, "cold_start")
                 answer: Answer = self.recommender.fallback(request, "cold_start")
             else:
-                flight.follow(self.recommender.submit(request, deadline_at_s))
-                self.flights.add(flight)
-                if deadline_at_s < self._sweep_at_s:
-                    self._sweep_by(deadline_at_s)
+                self._send(flight)
                 return flight
         except InvalidRequest as error:
             answer = error.inside(where)
@@ -273,7 +277,24 @@ class Service:
         flight.conclude(answer)
         return flight
 
-    def settle(self, ticket: Ticket, request: RecommendRequest, error: ServeError) -> Answer:
+    def infer(self, ticket: Ticket, query: TensorQuery, done: TensorDone) -> Flight:
+        """Ask the model itself for one row of tensors; as ``recommend``, without the tier below."""
+        deadline_at_s = ticket.arrived_s + self.limits.deadline_s(query.deadline_s)
+        flight = Flight(self, ticket, query, deadline_at_s, done)
+        try:
+            self._send(flight)
+        except Exception as error:
+            flight.conclude(self.settle(ticket, query, self.as_serve_error(error)))
+        return flight
+
+    def _send(self, flight: Flight) -> None:
+        deadline_at_s = flight.deadline_at_s
+        flight.follow(self.recommender.submit(flight.request, deadline_at_s))
+        self.flights.add(flight)
+        if deadline_at_s < self._sweep_at_s:
+            self._sweep_by(deadline_at_s)
+
+    def settle(self, ticket: Ticket, request: RecommendRequest | TensorQuery, error: ServeError) -> Answer:
         """What a caller gets whom the model tier failed: the fallback tier's answer where that is due, or the error."""
         if isinstance(error, DeadlineExceeded):
             reason = "deadline"
@@ -284,7 +305,7 @@ class Service:
             reason = "not_ready"
         else:
             return error
-        if not self._fallback:
+        if not self._fallback or isinstance(request, TensorQuery):
             return error
         try:
             answer = self.recommender.fallback(request, reason)
@@ -355,7 +376,12 @@ class Service:
                 self._sweep_by(min(flight.deadline_at_s for flight in self.flights))
 
 
-def _with_timings(answer: RecommendResponse, timings: StageTimings) -> RecommendResponse:
+def _with_timings(
+    answer: RecommendResponse | TensorAnswer, timings: StageTimings
+) -> RecommendResponse | TensorAnswer:
+    if isinstance(answer, TensorAnswer):
+        answer.timings = timings
+        return answer
     answer.timings_s = {
         Stage.QUEUE: timings.queue_s,
         Stage.ENCODE: timings.encode_s,

@@ -46,7 +46,15 @@ class Settings:
 
     repository: Path = _setting(Path("model_repository"), "folder of published models")
     model: str = _setting("", "recommender to serve; empty: the only one in the repository")
-    engine: str = _setting("auto", "runner to use", choices=("auto", "onnxruntime"))
+    engine: str = _setting("auto", "runner to use", choices=("auto", "onnxruntime", "triton"))
+    triton_hosts: tuple[str, ...] = _setting(
+        (), "gRPC ports of Triton servers, HOST:PORT, separated by commas"
+    )
+    triton_lanes: int = _setting(0, "batches on their way to Triton at once; 0: two a host", low=0, high=256)
+    triton_hedge: bool = _setting(False, "ask a second host where the first is slower than 95 in 100 answers")
+    triton_wait_s: float = _setting(
+        30.0, "how long Triton may take to have a version ready", low=0, high=3600
+    )
     engine_threads: int = _setting(
         0, "threads of the CPU engine; 0: all cores but one, which is the loop's", low=0, high=1024
     )
@@ -76,6 +84,11 @@ class Settings:
     metrics_host: str = _setting("", "address of the metrics port; empty: as host")
     metrics_port: int = _setting(8002, "metrics port; 0: any free one", low=0, high=65535)
     metrics: bool = _setting(True, "count and measure; off saves about 1 % of the CPU per request")
+
+    kserve: bool = _setting(True, "serve KServe v2 (/v2/..., inference.GRPCInferenceService)")
+    kserve_control: bool = _setting(
+        False, "let callers have versions looked for (load) and models withdrawn from KServe (unload)"
+    )
 
     api_keys: tuple[str, ...] = _setting(
         (), "keys that may call, separated by commas; none: open", secret=True
@@ -266,6 +279,11 @@ class Settings:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             _check_range(spec, getattr(self, spec.name))
+        if (self.engine == "triton") != bool(self.triton_hosts):
+            raise ValueError(
+                f"{PREFIX}ENGINE is {self.engine!r} and {PREFIX}TRITON_HOSTS is {', '.join(self.triton_hosts) or 'empty'}: "
+                "set both for engines on Triton servers"
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(f"{PREFIX}TLS_CERT and {PREFIX}TLS_KEY: set both or neither")
         if self.default_deadline_ms > self.max_deadline_ms:

@@ -20,6 +20,7 @@ from build_engines.models.mix import MixConfig, mix_scores_BN
 from build_engines.models.sasrec_graph import Int8Scales
 from build_engines.models.transitions import TransitionConfig, build_transitions
 from build_engines.quantize import quantize_catalogue
+from build_engines.triton.graph import write_self_contained
 from server.artifacts.golden import GOLDEN_FILE, Golden, write_golden
 from server.artifacts.manifest import SCHEMA_VERSION, Cost, Manifest, Measurement, Provenance, Tolerance
 from server.artifacts.releases import Releases
@@ -132,6 +133,7 @@ def publish_tiny(
         }
         write_catalogue(staging / ITEM_IDS_FILE, staging / ITEM_COLUMNS_FILE, item_ids, columns)
         _golden(staging, record, targets)
+        write_self_contained(staging, record.tables, targets)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             model=model,

@@ -33,6 +33,7 @@ from server.artifacts.repository import (
 )
 from server.artifacts.schema import check_model_name, encode_manifest
 from server.artifacts.signatures import SIGNATURE_FILE
+from server.artifacts.triton_folder import write_triton_config
 
 LOCK_FILE = ".lock"
 STAGING_PREFIX = ".staging-"
@@ -213,6 +214,13 @@ class Releases:
 
     def _point_at(self, folder: Path, version: str) -> None:
         replace(self.disk, folder / CURRENT_FILE, f"{version}\n".encode("ascii"))
+        try:
+            write_triton_config(self.disk, folder, open_version(folder / version, verify=False))
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder.name}: version {version} is current, but its Triton configuration could not be written "
+                f"({error.strerror or error}); mend that, and run `python -m build_engines rollback {folder.name} --to {version}`"
+            ) from error
 
     def _withdraw(self, folder: Path, number: str, aside: Path) -> None:
         with contextlib.suppress(ArtifactError):

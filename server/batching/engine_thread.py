@@ -19,6 +19,7 @@ from server.batching.cost import CostModel
 from server.batching.policy import Reason
 from server.batching.runner import BatchRunner, In, Out
 from server.batching.waiting import Call
+from server.engines.base import on_behalf_of
 
 
 class Work(Protocol):
@@ -110,9 +111,15 @@ class Batch(Generic[In, Out]):
         """Whether every caller has left or been answered."""
         return all(call.done() for call in self.calls)
 
+    @property
+    def latest_s(self) -> float:
+        """When nobody in it can use an answer any more."""
+        return self.calls[-1].deadline_s
+
     def compute(self) -> Any:
-        """Run it."""
-        return self.runner.run(self.packed)
+        """Run it; an engine that is elsewhere is told for whom."""
+        with on_behalf_of(self):
+            return self.runner.run(self.packed)
 
 
 class EngineThread:

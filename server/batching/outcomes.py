@@ -64,14 +64,20 @@ class Outcomes(Generic[In, Out]):
             )
         except BaseException as fault:  # also SystemExit out of an engine: it belongs to this batch
             error = self.fault_of(fault)
-            log.error("%s: a batch of %d failed: %r", self._name, len(calls), fault)
+            if not isinstance(fault, ServeError):  # else its engine has said why, once and not for each batch
+                log.error("%s: a batch of %d failed: %r", self._name, len(calls), fault)
         finally:
             self.fail(calls, error)
 
     def fault_of(self, cause: BaseException) -> Callable[[], ServeError]:
-        """A maker of ``EngineFault``s with that cause; the cause's text is for the log, not for callers."""
+        """A maker of ``EngineFault``s with that cause, whose text is for the log and not for callers.
+
+        An engine that is elsewhere may say with an error of ours that it is away, or late: that is what its callers are told.
+        """
 
         def make() -> ServeError:
+            if isinstance(cause, ServeError):
+                return _again(cause)
             fault = EngineFault(f"{self._name}: the batch failed ({type(cause).__name__})")
             fault.__cause__ = cause
             return fault
@@ -112,3 +118,11 @@ class Outcomes(Generic[In, Out]):
             if not self._observer_failed:
                 log.exception("%s: the observer failed in %s", self._name, report)
             self._observer_failed = True
+
+
+def _again(error: ServeError) -> ServeError:
+    """The same error once more: one object for several callers would collect the traces of all of them."""
+    again = type(error).__new__(type(error))
+    again.__dict__.update(error.__dict__)
+    again.args = error.args
+    return again

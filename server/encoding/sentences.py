@@ -116,6 +116,24 @@ class SentenceCodec:
             for at, given in enumerate(inputs)
         ]
 
+    def whole(self, inputs: Sequence[str | Sequence[int]], field: str = "input_ids") -> list[Tokens]:
+        """Token ids that the caller made with their special tokens, as the graph takes them; raises what ``encode`` does."""
+        found: list[Tokens] = []
+        for at, given in enumerate(inputs):
+            where = f"{field}[{at}]"
+            if isinstance(given, str):
+                raise InvalidRequest(f"{where} is text; send token ids", field=where, limit="token ids")
+            ids = self._checked(given, where)
+            if len(ids) > self.max_tokens:
+                raise InvalidRequest(
+                    f"{where} has {len(ids)} tokens, the encoder reads {self.max_tokens}; send fewer",
+                    field=where,
+                    limit=f"{self.max_tokens} tokens",
+                )
+            known = 1.0 - ids.count(self._unknown) / len(ids) if self._unknown is not None else 1.0
+            found.append(Tokens(np.array(ids, np.int64), False, known))
+        return found
+
     def _one(self, given: str | Sequence[int], kind: InputKind, truncate: Truncate, where: str) -> Tokens:
         if isinstance(given, str):
             ids, whole = self._text(given, kind, where)

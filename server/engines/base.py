@@ -6,7 +6,9 @@ to another process or another machine (DESIGN: "Where it may grow").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,3 +88,34 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the device memory; ``run`` afterwards raises RuntimeError. Safe to call twice."""
         ...
+
+
+class Waiters(Protocol):
+    """Who waits for a batch; may be asked from any thread."""
+
+    @property
+    def latest_s(self) -> float:
+        """On the monotonic clock: when nobody can use an answer any more."""
+        ...
+
+    def abandoned(self) -> bool:
+        """Whether everybody has left or has been answered."""
+        ...
+
+
+_waiters: ContextVar[Waiters | None] = ContextVar("waiters", default=None)
+
+
+@contextlib.contextmanager
+def on_behalf_of(waiters: Waiters) -> Iterator[None]:
+    """Say to the engine that runs within this block who waits for it: one that can stop in time asks ``waiting_now``."""
+    token = _waiters.set(waiters)
+    try:
+        yield
+    finally:
+        _waiters.reset(token)
+
+
+def waiting_now() -> Waiters | None:
+    """Who waits for the run that this thread is in; None: nobody in particular (a warm-up, a replay)."""
+    return _waiters.get()

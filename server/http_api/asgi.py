@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from server.errors import RequestTooLarge
-from server.http_api.exchange import Exchange
+from server.http_api.exchange import JSON, Exchange
 from server.http_api.recommend import Endpoint
 
 Message = MutableMapping[str, Any]
@@ -26,12 +26,14 @@ class AsgiExchange(Exchange):
 
     def __init__(self, headers: dict[bytes, bytes]) -> None:
         super().__init__(headers)
-        self.answer: asyncio.Future[tuple[int, bytes, bytes]] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[tuple[int, bytes, bytes, bytes]] = (
+            asyncio.get_running_loop().create_future()
+        )
 
-    def send(self, status: int, extra: bytes, body: bytes) -> None:
+    def send(self, status: int, extra: bytes, body: bytes, kind: bytes = JSON) -> None:
         """Hand the answer over, unless one was."""
         if not self.answer.done():
-            self.answer.set_result((status, extra, body))
+            self.answer.set_result((status, extra, body, kind))
 
 
 class HotAsgi:
@@ -66,8 +68,8 @@ class HotAsgi:
                 if work is not None:
                     work.cancel()
                 return
-        status, extra, answer = exchange.answer.result()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        status, extra, answer, kind = exchange.answer.result()
+        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(answer))]
         for line in extra.split(b"\r\n")[:-1]:
             name, _, value = line.partition(b": ")
             headers.append((name, value))

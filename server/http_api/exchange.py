@@ -11,6 +11,8 @@ from server.http_api.schemas import encode
 from server.http_api.status import STATUS, ErrorBody, error_detail, retry_after
 from server.request_ids import chosen_request_id, sane_traceparent
 
+JSON = b"application/json"
+
 
 class Exchange:
     """A request with its headers and whole body, to be answered once by ``reply``.
@@ -36,16 +38,16 @@ class Exchange:
             self._request_id = chosen_request_id(self.headers.get(b"x-request-id"))
         return self._request_id
 
-    def send(self, status: int, extra: bytes, body: bytes) -> None:
+    def send(self, status: int, extra: bytes, body: bytes, kind: bytes = JSON) -> None:
         """Put the answer on the wire; ``extra`` is whole header lines, each with its line end."""
         raise NotImplementedError
 
-    def reply(self, status: int, body: bytes, extra: bytes = b"") -> None:
-        """Answer with JSON."""
+    def reply(self, status: int, body: bytes, extra: bytes = b"", kind: bytes = JSON) -> None:
+        """Answer; with JSON, unless ``kind`` is another media type."""
         traceparent = self.headers.get(b"traceparent")
         if traceparent is not None and sane_traceparent(traceparent):
             extra = b"%btraceparent: %b\r\n" % (extra, traceparent)
-        self.send(status, b"%bx-request-id: %b\r\n" % (extra, self.request_id.encode()), body)
+        self.send(status, b"%bx-request-id: %b\r\n" % (extra, self.request_id.encode()), body, kind)
 
     def reply_error(self, error: ServeError) -> None:
         """Answer with the error body, and with when to try again where that makes sense."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from server.errors import ServeError
-from server.http_api.exchange import Exchange
+from server.http_api.exchange import JSON, Exchange
 from server.http_api.openai.errors import error_body
 from server.http_api.recommend import Cancellable, Endpoint
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from server.http_api.protocol import VitrineProtocol
 
 _JSON = b"content-type: application/json\r\ncontent-length: "
+_TYPED = b"content-type: %b\r\ncontent-length: "
 
 
 class _NoEvent:
@@ -54,7 +55,7 @@ class HotExchange(Exchange):
         self.disconnected = False
         self.work: Cancellable | None = None
 
-    def send(self, status: int, extra: bytes, body: bytes) -> None:
+    def send(self, status: int, extra: bytes, body: bytes, kind: bytes = JSON) -> None:
         """Write the answer in one piece and let the connection go on."""
         if self.response_complete or self.disconnected:
             return
@@ -68,7 +69,7 @@ class HotExchange(Exchange):
                 (
                     STATUS_LINE[status],
                     protocol.date_line(),
-                    _JSON,
+                    _JSON if kind is JSON else _TYPED % kind,
                     b"%d\r\n" % len(body),
                     extra,
                     b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
@@ -97,9 +98,9 @@ class Refusal(HotExchange):
         super().__init__(protocol, None, headers, False)
         self._status = status
 
-    def send(self, status: int, extra: bytes, body: bytes) -> None:
+    def send(self, status: int, extra: bytes, body: bytes, kind: bytes = JSON) -> None:
         """With the status of its own, if it has one."""
-        super().send(self._status or status, extra, body)
+        super().send(self._status or status, extra, body, kind)
 
     def error_body(self, error: ServeError) -> bytes:
         """In the form that callers of this path expect."""

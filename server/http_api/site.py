@@ -13,6 +13,7 @@ from typing import Any
 from server.errors import ServeError
 from server.heartbeat import Heartbeat
 from server.http_api.asgi import Message, Receive, Send
+from server.http_api.kserve.status import HEALTH, is_kserve
 from server.http_api.openai.errors import error_body
 from server.http_api.schemas import encode
 from server.http_api.status import STATUS
@@ -26,11 +27,19 @@ Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Any]
 class Site:
     """The ASGI application that uvicorn is given."""
 
-    def __init__(self, service: Service, heartbeat: Heartbeat, keys: Keys, load: Callable[[], Asgi]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        heartbeat: Heartbeat,
+        keys: Keys,
+        load: Callable[[], Asgi],
+        kserve: Asgi | None = None,
+    ) -> None:
         self._service = service
         self._heartbeat = heartbeat
         self._keys = keys
         self._load = load
+        self._kserve = kserve
         self._loading: asyncio.Future[Asgi] | None = None
 
     def begin_loading(self) -> asyncio.Future[Asgi]:
@@ -48,6 +57,10 @@ class Site:
         if path in ("/healthz", "/readyz") and method in ("GET", "HEAD"):
             await self._health(path, send)
             return
+        kserve = self._kserve if is_kserve(path.encode("utf-8", "replace")) else None
+        if kserve is not None and path in HEALTH:
+            await kserve(scope, receive, send)  # probes have no key
+            return
         headers = dict(scope["headers"])
         try:
             self._keys.check(headers.get(b"authorization"), headers.get(b"x-api-key"))
@@ -55,7 +68,7 @@ class Site:
             self._service.telemetry.rejected(error.code.value)
             await send_error(send, error, path, headers[b"x-request-id"])
             return
-        app = await asyncio.shield(self.begin_loading())
+        app = kserve if kserve is not None else await asyncio.shield(self.begin_loading())
         await app(scope, receive, send)
 
     async def _health(self, path: str, send: Send) -> None:

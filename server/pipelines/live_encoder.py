@@ -227,7 +227,9 @@ class LiveEncoder:
             model = await self._wait_for_model(request.deadline_s)
         if not request.inputs:
             raise InvalidRequest("input has no entries; send at least one", field="input", limit=">= 1 entry")
-        if sum(map(len, request.inputs)) <= ON_LOOP_CHARS:
+        if request.whole:
+            tokens = model.codec.whole(request.inputs)
+        elif sum(map(len, request.inputs)) <= ON_LOOP_CHARS:
             tokens = model.codec.encode(request.inputs, request.kind, request.truncate)
         else:
             tokens = await asyncio.to_thread(

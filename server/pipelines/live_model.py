@@ -21,11 +21,13 @@ from server.artifacts.repository import current_version, open_version
 from server.artifacts.signatures import TrustedKeys
 from server.batching.dynamic import BatchTimings, DynamicBatcher
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse, Stage
-from server.pipelines.loading import TASK, LoadedModel, load_model
+from server.pipelines.loading import TASK, Fleet, LoadedModel, load_model
 from server.pipelines.no_recommender import NothingPublished
 from server.pipelines.published_models import faults_told, published_models
+from server.pipelines.recommend import Answered, Asked
 from server.pipelines.version_watch import VersionWatch
 from server.telemetry_interface import BatchRecorder
+from server.tensor_domain import TensorContract
 
 log = logging.getLogger("vitrine.model")
 
@@ -51,13 +53,16 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How versions are loaded, and whose (None: anybody's); see ``load_model``."""
+    """How versions are loaded (see ``load_model``), whose (None: anybody's), and how many batches may be in engines at once
+    (``lanes``)."""
 
     engine: str = "auto"
     threads: int = 1
     max_items: int = 0
     max_wait_s: float = 0.0
     trusted: TrustedKeys | None = None
+    fleet: Fleet | None = None
+    lanes: int = 1
 
 
 class LiveRecommender:
@@ -99,9 +104,13 @@ class LiveRecommender:
         self._loaded = self._load(current_version(repository, self._name))
         loaded = self._loaded
         observer = observe(self._name, loaded.info.engine) if observe else None
-        self._batcher: DynamicBatcher[RecommendRequest, RecommendResponse] = DynamicBatcher(
-            self._name, loaded.runner, loaded.limits, loaded.cost, clock=clock, observer=observer
-        )
+        self._lanes: list[DynamicBatcher[Asked, Answered]] = [
+            DynamicBatcher(
+                self._name, loaded.runner, loaded.limits, loaded.cost, clock=clock, observer=observer
+            )
+            for _ in range(max(1, self._options.lanes))
+        ]
+        self._batcher = self._lanes[0]
         self._versions = VersionWatch(
             repository,
             self._name,
@@ -115,19 +124,22 @@ class LiveRecommender:
 
     async def start(self) -> None:
         """Start the engine thread and the watch on the repository."""
-        self._batcher.start()
+        for lane in self._lanes:
+            lane.start()
         self._versions.start()
 
     async def close(self, drain_s: float) -> None:
         """Stop watching, answer what is in flight within ``drain_s``, stop the engine thread."""
         await self._versions.stop()
-        await self._batcher.close(drain_s)
+        await asyncio.gather(*(lane.close(drain_s) for lane in self._lanes))
+        if self._options.fleet is not None:
+            await asyncio.to_thread(self._options.fleet.asked.close)
 
-    def submit(
-        self, request: RecommendRequest, deadline_at_s: float
-    ) -> asyncio.Future[tuple[RecommendResponse, BatchTimings]]:
+    def submit(self, request: Asked, deadline_at_s: float) -> asyncio.Future[tuple[Answered, BatchTimings]]:
         """Ask the model tier; see ``DynamicBatcher.submit``."""
-        return self._batcher.submit(request, deadline_at_s=deadline_at_s)
+        lanes = self._lanes
+        lane = self._batcher if len(lanes) == 1 else min(lanes, key=DynamicBatcher.predicted_wait_s)
+        return lane.submit(request, deadline_at_s=deadline_at_s)
 
     def fallback(self, request: RecommendRequest, reason: str) -> RecommendResponse:
         """Answer from transition counts and popularity, now."""
@@ -145,9 +157,14 @@ class LiveRecommender:
         """The version that serves."""
         return self._loaded.info
 
+    def tensors(self) -> TensorContract | None:
+        """What may be asked of it by tensors."""
+        return self._loaded.runner.contract
+
     def health(self) -> EngineHealth:
         """Ready unless a batch has been running for too long."""
-        running_s = self._batcher.oldest_running_s
+        ages_s = [lane.oldest_running_s for lane in self._lanes]
+        running_s = max((age_s for age_s in ages_s if age_s is not None), default=None)
         stalled = running_s is not None and running_s > self._max_stall_s
         why = (
             f"a batch has been running for {running_s:.1f} s, the limit is {self._max_stall_s:g} s"
@@ -155,7 +172,10 @@ class LiveRecommender:
             else ""
         )
         return EngineHealth(
-            ready=not stalled, why=why, golden_ok=True, last_progress_s=self._batcher.last_progress_s
+            ready=not stalled,
+            why=why,
+            golden_ok=True,
+            last_progress_s=max(lane.last_progress_s for lane in self._lanes),
         )
 
     async def check_for_new_version(self) -> bool:
@@ -166,9 +186,12 @@ class LiveRecommender:
         return await self._versions.look()
 
     async def _take(self, loaded: LoadedModel, version: str) -> None:
-        old = self._batcher.swap(loaded.runner, loaded.limits, loaded.cost)
+        old = self._loaded.runner
+        for lane in self._lanes:
+            lane.swap(loaded.runner, loaded.limits, loaded.cost)
         before, self._loaded = self._loaded.info.version, loaded
-        await self._batcher.drained(old)
+        await asyncio.gather(*(lane.drained(old) for lane in self._lanes))
+        old.close()
         log.info("new version serves", extra={"model": self._name, "version": version, "previous": before})
 
     def _load(self, version: str) -> LoadedModel:
@@ -180,6 +203,7 @@ class LiveRecommender:
             threads=options.threads,
             max_items=options.max_items,
             max_wait_s=options.max_wait_s,
+            fleet=options.fleet,
         )
 
 

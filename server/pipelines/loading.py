@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +27,35 @@ from server.encoding import tables
 from server.encoding.catalogue import ITEM_COLUMNS_FILE, ITEM_IDS_FILE, Catalogue, load_catalogue
 from server.engines.base import Engine, TensorSpec
 from server.engines.onnxruntime import OnnxRuntimeEngine
+from server.errors import DeadlineExceeded, NotReady
 from server.pipelines.explain import Explainer
 from server.pipelines.fallback import Fallback
 from server.pipelines.recommend import RecommendRunner
+from server.tensor_domain import TensorContract, TensorShape
+
+if TYPE_CHECKING:
+    from server.engines.triton_fleet import TritonFleet
 
 CANDIDATE = "candidate"
+MASKED_SUFFIX = "_masked"  # of the fleet's model that takes the candidate mask
 TASK = "recommendation"
 
 # Batch sizes that are timed when a version is loaded; more repeats of the small ones, which are noisier.
 _TIMED = ((1, 12), (4, 8), (16, 4))
 _SAMPLE_IDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Where the engines of a version are asked that are not here.
+
+    Attributes:
+        asked: the hosts.
+        wait_s: how long they may take to have a version ready.
+    """
+
+    asked: TritonFleet
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +84,7 @@ def load_model(
     threads: int = 1,
     max_items: int = 0,
     max_wait_s: float = 0.0,
+    fleet: Fleet | None = None,
 ) -> LoadedModel:
     """Load, warm and check one version.
 
@@ -74,6 +94,7 @@ def load_model(
         threads: of a CPU engine.
         max_items: largest batch; 0: the version's own limit.
         max_wait_s: longest wait for company.
+        fleet: that is asked where ``engine`` is "triton".
 
     Raises:
         ArtifactError: not a recommender, no target for the engine, tables or items that do not fit, or golden answers
@@ -81,14 +102,21 @@ def load_model(
     """
     where = f"{opened.manifest.model} version {opened.manifest.version}"
     try:
-        return _load(opened, engine, threads, max_items, max_wait_s)
+        return _load(opened, engine, threads, max_items, max_wait_s, fleet)
     except KeyError as error:
         raise ArtifactError(f"{where}: {error} is missing; build and publish it again") from error
-    except (ValueError, RuntimeError, OSError, StopIteration) as error:
+    except (ValueError, RuntimeError, OSError, StopIteration, NotReady, DeadlineExceeded) as error:
         raise ArtifactError(f"{where}: cannot be loaded: {error}") from error
 
 
-def _load(opened: OpenedVersion, engine: str, threads: int, max_items: int, max_wait_s: float) -> LoadedModel:
+def _load(
+    opened: OpenedVersion,
+    engine: str,
+    threads: int,
+    max_items: int,
+    max_wait_s: float,
+    fleet: Fleet | None,
+) -> LoadedModel:
     manifest = opened.manifest
     if manifest.task != TASK:
         raise ValueError(f"task is {manifest.task!r}, this server serves {TASK!r}")
@@ -97,13 +125,13 @@ def _load(opened: OpenedVersion, engine: str, threads: int, max_items: int, max_
     bound = tables.engine_tables(stored)
     rows = tables.catalogue_rows(stored)
     catalogue = load_catalogue(opened.path(ITEM_IDS_FILE), opened.path(ITEM_COLUMNS_FILE), rows=rows)
-    engines = _engines(opened, bound, engine, threads)
+    engines = _engines(opened, bound, engine, threads, fleet)
     runner, fallback = _tiers(manifest, catalogue, stored, engines)
     check_golden(opened, engines)
     limit = manifest.limits["max_batch"]
     limits = BatchLimits(max_items=min(limit, max_items) if max_items else limit, max_wait_s=max_wait_s)
     kind = next(iter(engines.values())).kind
-    target = manifest.target(kind)
+    target = manifest.target("onnxruntime" if kind == "triton" else kind)
     info = ModelInfo(
         name=manifest.model,
         version=manifest.version,
@@ -189,9 +217,15 @@ def _dummy(
 
 
 def _engines(
-    opened: OpenedVersion, bound: Mapping[str, npt.NDArray[Any]], kind: str, threads: int
+    opened: OpenedVersion,
+    bound: Mapping[str, npt.NDArray[Any]],
+    kind: str,
+    threads: int,
+    fleet: Fleet | None,
 ) -> dict[str, Engine]:
     manifest = opened.manifest
+    if kind == "triton":
+        return _fleet_engines(manifest, fleet)
     wanted = "onnxruntime" if kind == "auto" else kind
     targets = [target for target in manifest.targets if target.kind == wanted]
     if not targets:
@@ -204,6 +238,23 @@ def _engines(
             f"engine {wanted!r} is built into this version, but this server cannot run it yet; use onnxruntime"
         )
     return {target.entry: open_engine(opened, target, bound, threads=threads) for target in targets}
+
+
+def _fleet_engines(manifest: Manifest, fleet: Fleet | None) -> dict[str, Engine]:
+    """Both entries of a version, which ``build_engines package`` lays out as two models."""
+    from server.engines.triton import TritonEngine
+
+    if fleet is None:
+        raise ValueError("engine 'triton' needs VITRINE_TRITON_HOSTS")
+    outputs = tuple(_spec(item) for item in manifest.outputs)
+    engines: dict[str, Engine] = {}
+    for entry in ("unmasked", "masked"):
+        inputs = tuple(_spec(item) for item in manifest.inputs if item.name != CANDIDATE or entry == "masked")
+        name = manifest.model + (MASKED_SUFFIX if entry == "masked" else "")
+        engines[entry] = TritonEngine(
+            fleet.asked, name, manifest.version, inputs=inputs, outputs=outputs, wait_s=fleet.wait_s
+        )
+    return engines
 
 
 def open_engine(
@@ -225,6 +276,24 @@ def open_engine(
     )
     engine.bind(bound)
     return engine
+
+
+def contract_of(manifest: Manifest, *, rows: int) -> TensorContract:
+    """What may be asked of a version by tensors."""
+
+    def shapes(listed: tuple[TensorInfo, ...]) -> tuple[TensorShape, ...]:
+        return tuple(TensorShape(item.name, item.dtype, item.shape) for item in listed)
+
+    limits = manifest.limits
+    return TensorContract(
+        model=ModelRef(name=manifest.model, version=manifest.version),
+        inputs=shapes(manifest.inputs),
+        outputs=shapes(manifest.outputs),
+        rows=rows,
+        max_history=limits["max_history"],
+        max_exclude=limits["max_exclude"],
+        max_batch=limits["max_batch"],
+    )
 
 
 def _spec(item: TensorInfo) -> TensorSpec:
@@ -259,6 +328,7 @@ def _tiers(
         max_history=manifest.limits["max_history"],
         max_exclude=manifest.limits["max_exclude"],
         explainer=explainer,
+        contract=contract_of(manifest, rows=catalogue.rows),
     )
     fallback = Fallback(
         model=model,

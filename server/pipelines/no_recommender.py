@@ -9,6 +9,7 @@ from server.artifacts.errors import ArtifactError
 from server.domain import ModelInfo, RecommendRequest, RecommendResponse
 from server.errors import NotFound
 from server.recommender import Outcome
+from server.tensor_domain import TensorContract, TensorQuery
 
 
 class NothingPublished(ArtifactError):
@@ -51,7 +52,11 @@ class NoRecommender:
     async def close(self, drain_s: float) -> None:
         """Nothing to close."""
 
-    def submit(self, request: RecommendRequest, deadline_at_s: float) -> Outcome:
+    async def check_for_new_version(self) -> bool:
+        """There is none."""
+        return False
+
+    def submit(self, request: RecommendRequest | TensorQuery, deadline_at_s: float) -> Outcome:
         """Say that there is none."""
         raise _none()
 
@@ -66,6 +71,10 @@ class NoRecommender:
     def info(self) -> ModelInfo:
         """A model without a name, which is not listed."""
         return self._info
+
+    def tensors(self) -> TensorContract | None:
+        """There are none."""
+        return None
 
     def health(self) -> _Health:
         """Always well."""

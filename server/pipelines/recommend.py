@@ -21,8 +21,12 @@ from server.encoding.catalogue import Catalogue
 from server.encoding.items import pad_left, pad_right
 from server.encoding.tables import NEVER
 from server.engines.base import Engine
-from server.errors import ServeError
+from server.errors import NotReady, ServeError
 from server.pipelines.explain import Explainer
+from server.tensor_domain import TensorAnswer, TensorContract, TensorQuery
+
+Asked = RecommendRequest | TensorQuery
+Answered = RecommendResponse | TensorAnswer
 
 
 @dataclass(slots=True)
@@ -38,7 +42,7 @@ class PackedBatch:
 
     inputs: dict[str, npt.NDArray[Any]]
     masked: bool
-    history_rows: list[list[int]]
+    history_rows: list[Sequence[int]]
     unknown_candidates: dict[int, int]
 
 
@@ -52,6 +56,7 @@ class RecommendRunner:
         max_history: positions the engine takes.
         max_exclude: excluded rows of one request that the engine takes; what is above goes into the mask.
         explainer: for requests with ``explain``.
+        contract: of tensor queries; None: there can be none.
     """
 
     def __init__(
@@ -63,8 +68,10 @@ class RecommendRunner:
         max_history: int,
         max_exclude: int,
         explainer: Explainer,
+        contract: TensorContract | None = None,
     ) -> None:
         self.model = model
+        self.contract = contract
         self.catalogue = catalogue
         self._masked = engines["masked"]
         self._unmasked = engines.get("unmasked", self._masked)
@@ -73,13 +80,26 @@ class RecommendRunner:
         self._max_exclude = max_exclude
         self._explainer = explainer
 
-    def pack(self, items: Sequence[RecommendRequest]) -> PackedBatch:
+    def close(self) -> None:
+        """Let the engines go; no batch is in them."""
+        for engine in (self._masked, self._unmasked):
+            engine.close()
+
+    def pack(self, items: Sequence[Asked]) -> PackedBatch:
         """Requests to arrays; on the event loop, a few microseconds a request."""
         index = self.catalogue.index
-        history_rows: list[list[int]] = []
-        exclude_rows: list[list[int]] = []
+        history_rows: list[Sequence[int]] = []
+        exclude_rows: list[Sequence[int]] = []
         masked = self._needs_mask
         for request in items:
+            if isinstance(request, TensorQuery):
+                mine = (
+                    request.contract is self.contract
+                )  # or its ids may be no rows here: it is refused in unpack
+                history_rows.append(request.item_ids_L.tolist() if mine else [])
+                exclude_rows.append(request.exclude_ids_E.tolist() if mine else [])
+                masked = masked or (mine and request.candidate_N is not None)
+                continue
             rows = index.rows(request.history)
             history_rows.append(rows)
             if request.exclude:
@@ -107,17 +127,25 @@ class RecommendRunner:
         return (self._masked if packed.masked else self._unmasked).run(packed.inputs)
 
     def unpack(
-        self, packed: PackedBatch, raw: Mapping[str, npt.NDArray[Any]], items: Sequence[RecommendRequest]
-    ) -> list[RecommendResponse | ServeError]:
+        self, packed: PackedBatch, raw: Mapping[str, npt.NDArray[Any]], items: Sequence[Asked]
+    ) -> list[Answered | ServeError]:
         """Arrays to answers, in the order of ``items``."""
         ids = self.catalogue.index.ids
-        rows_BK = raw["ids"].tolist()
+        ids_BK = raw["ids"]
+        rows_BK = ids_BK.tolist()
         scores_BK = raw["scores"]
         # A sorted row ends in NEVER where fewer items were allowed than ranks were asked for.
         found_B = np.count_nonzero(scores_BK > NEVER / 2, axis=1).tolist()
         scores = scores_BK.tolist()
-        answers: list[RecommendResponse | ServeError] = []
+        answers: list[Answered | ServeError] = []
         for b, request in enumerate(items):
+            if isinstance(request, TensorQuery):
+                answers.append(
+                    TensorAnswer(ids_BK[b], scores_BK[b], self.model)
+                    if request.contract is self.contract
+                    else NotReady("a new version came while this request waited; send it again")
+                )
+                continue
             count = min(request.k, found_B[b])
             rows = rows_BK[b][:count]
             answer = RecommendResponse(
@@ -134,7 +162,7 @@ class RecommendRunner:
         return answers
 
     def _decorate(
-        self, answer: RecommendResponse, request: RecommendRequest, rows: list[int], history: list[int]
+        self, answer: RecommendResponse, request: RecommendRequest, rows: list[int], history: Sequence[int]
     ) -> None:
         if request.fields:
             answer.item_fields = tuple(self.catalogue.item_fields(row, request.fields) for row in rows)
@@ -143,12 +171,17 @@ class RecommendRunner:
 
     def _candidates(
         self,
-        items: Sequence[RecommendRequest],
+        items: Sequence[Asked],
         exclude_rows: Sequence[Sequence[int]],
         unknown: dict[int, int],
     ) -> npt.NDArray[np.bool_]:
         mask_BN = np.empty((len(items), self.catalogue.rows), dtype=np.bool_)
         for b, request in enumerate(items):
+            if isinstance(request, TensorQuery):
+                mask_BN[b] = self.catalogue.mask(None)
+                if request.candidate_N is not None and request.contract is self.contract:
+                    mask_BN[b] &= request.candidate_N
+                continue
             mask_BN[b], missing = allowed(self.catalogue, request)
             if missing is not None:
                 unknown[b] = missing

@@ -78,6 +78,9 @@ class FakeRecommender:
     async def start(self) -> None:
         self.arrived = asyncio.Event()
 
+    async def check_for_new_version(self) -> bool:
+        return False
+
     async def close(self, drain_s: float) -> None:
         self.closed = True
 
@@ -139,6 +142,9 @@ class FakeRecommender:
 
     def info(self) -> ModelInfo:
         return self._info
+
+    def tensors(self) -> None:
+        return None
 
     def health(self) -> Health:
         return self.health_now

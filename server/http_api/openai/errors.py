@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from server.errors import Code, ServeError
+from server.http_api.kserve.status import error_json, is_kserve
 from server.http_api.schemas import encode
 from server.http_api.status import ErrorBody, ErrorDetail, error_detail
 
@@ -92,6 +93,8 @@ def error_body(path: str | bytes, error: ServeError, request_id: str) -> bytes:
     path = path.split(b"?", 1)[0]
     if path in _PATHS:
         return error_bytes(error, request_id)
+    if is_kserve(path):
+        return error_json(error)
     detail = error_detail(error, request_id)
     if path == _MODELS or path.startswith(_MODELS + b"/"):
         ours = {name: getattr(detail, name) for name in detail.__struct_fields__}
