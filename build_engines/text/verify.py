@@ -236,7 +236,8 @@ def _speed(
     for done, size in enumerate(gate.batch_sizes):
         work.progress.step("timing decode steps, batch size", done, len(gate.batch_sizes), str(size))
         found = measure_in_turn(
-            {name: decode_step(engine, size, gate.filled) for name, engine in engines.items()}, rounds=gate.rounds
+            {name: decode_step(engine, size, gate.filled) for name, engine in engines.items()},
+            rounds=gate.rounds,
         )
         times[size] = found[CANDIDATE]
         if PARENT in found:

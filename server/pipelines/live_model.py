@@ -53,8 +53,7 @@ class EngineHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How versions are loaded (see ``load_model``), whose (None: anybody's), and how many batches may be in engines at once
-    (``lanes``)."""
+    """How versions are loaded (see ``load_model``), whose (None: anybody's), and batches in engines at once (``lanes``)."""
 
     engine: str = "auto"
     threads: int = 1

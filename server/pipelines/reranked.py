@@ -22,6 +22,7 @@ from server.domain import ModelInfo, RankedBy, RecommendRequest, RecommendRespon
 from server.errors import DeadlineExceeded, NotReady
 from server.pipelines.rerank import RerankAnswer, RerankAsk
 from server.recommender import EngineHealth, Outcome, Recommender
+from server.tensor_domain import TensorAnswer, TensorContract, TensorQuery
 
 log = logging.getLogger("vitrine.rerank")
 
@@ -53,6 +54,10 @@ class FirstStage(Recommender, Protocol):
 
     async def close(self, drain_s: float) -> None:
         """End."""
+        ...
+
+    async def check_for_new_version(self) -> bool:
+        """Take up the current version if it is another one."""
         ...
 
 
@@ -113,8 +118,13 @@ class RerankedRecommender:
         await self.first.close(drain_s)
         await self.second.close(max(0.0, drain_s - (self._clock() - began_s)))
 
-    def submit(self, request: RecommendRequest, deadline_at_s: float) -> Outcome:
-        """Ask the first stage for candidates, and rank them again; see ``Recommender.submit``."""
+    def submit(self, request: RecommendRequest | TensorQuery, deadline_at_s: float) -> Outcome:
+        """Ask the first stage for candidates, and rank them again; see ``Recommender.submit``.
+
+        Who asks by tensors asks the first stage's engine, and gets what it computes.
+        """
+        if isinstance(request, TensorQuery):
+            return self.first.submit(request, deadline_at_s)
         count = self.second.candidates
         wanted = request
         if request.rerank and count:
@@ -136,6 +146,14 @@ class RerankedRecommender:
         """The recommender: a re-ranker is listed by itself."""
         return self.first.info()
 
+    def tensors(self) -> TensorContract | None:
+        """The first stage's."""
+        return self.first.tensors()
+
+    async def check_for_new_version(self) -> bool:
+        """Of the recommender; the re-ranker looks by itself."""
+        return await self.first.check_for_new_version()
+
     def health(self) -> EngineHealth:
         """The first stage's: without the second, answers go on."""
         return self.first.health()
@@ -145,7 +163,7 @@ class RerankedRecommender:
         return self._clock()
 
 
-class _TwoStages(asyncio.Future[tuple[RecommendResponse, Any]]):
+class _TwoStages(asyncio.Future[tuple[RecommendResponse | TensorAnswer, Any]]):
     """The caller's future; whichever stage is at work is let go when the caller leaves."""
 
     def __init__(
@@ -184,7 +202,9 @@ class _TwoStages(asyncio.Future[tuple[RecommendResponse, Any]]):
         if error is not None:
             self.set_exception(error)
             return
-        self._answer, self._timings = first.result()
+        answer, self._timings = first.result()
+        assert isinstance(answer, RecommendResponse)  # what was asked was no tensors
+        self._answer = answer
         if not self._request.rerank:
             self._finish(OFF)
         elif self._answer.served_by is not ServedBy.MODEL or len(self._answer.item_ids) < 2:

@@ -17,8 +17,9 @@ from build_engines.stage_names import STAGES as ALL_STAGES
 from server.artifacts.repository import current_version, open_current, versions
 from tests.build_engines.mini_shop import RECIPE, served_mix
 
-
 STAGES = tuple(one for one in ALL_STAGES if one != "compress")  # the recipe names no steps
+
+
 class Person:
     """Somebody at a command line, in a folder of their own."""
 

@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_at_the_signature_publishes_nothing(
             return super().create(path)
 
     releases = Releases(repository=tmp_path / "other", sign=signer(keys[0]))
-    with pytest.raises(ArtifactError, match="No space left on device.*free some space"):
+    with pytest.raises(ArtifactError, match=r"No space left on device.*free some space"):
         replace(releases, disk=Full()).publish(tiny.opened.folder, "tiny")
 
     assert versions(tmp_path / "other", "tiny") == []
