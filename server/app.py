@@ -90,7 +90,9 @@ class Application:
         self._keys = Keys(settings.api_keys)
         self.text = self._open_text(open_text, access)
         self.encoder = self._open_encoder(open_encoder, access)
-        recommender = self._open_recommender(open_model)
+        recommender = published.open_recommender(
+            open_model, settings, self.telemetry, alone=self.text is None and self.encoder is None
+        )
         self.model, self.reranker = published.with_reranker(recommender, settings, self.telemetry)
         info = self.model.info()
         self.admission = Admission(
@@ -389,13 +391,3 @@ class Application:
             self._keys,
             busy=lambda: any(admission.in_flight for admission in admissions),
         )
-
-    def _open_recommender(self, open_model: published.OpenModel) -> published.LiveModel:
-        from server.pipelines.no_recommender import NoRecommender, NothingPublished
-
-        try:
-            return open_model(self.settings, self.telemetry.batcher)
-        except NothingPublished:
-            if self.text is None and self.encoder is None:
-                raise
-            return NoRecommender()

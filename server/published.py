@@ -114,6 +114,24 @@ def with_reranker(
     return both, reranker
 
 
+def open_recommender(
+    open_model: OpenModel, settings: Settings, telemetry: NullTelemetry, *, alone: bool
+) -> LiveModel:
+    """Open the recommender, or what says that there is none, if other products are served without it.
+
+    Raises:
+        ArtifactError: it cannot be loaded, or nothing is published and nothing else is served (``alone``).
+    """
+    from server.pipelines.no_recommender import NoRecommender, NothingPublished
+
+    try:
+        return open_model(settings, telemetry.batcher)
+    except NothingPublished:
+        if alone:
+            raise
+        return NoRecommender()
+
+
 def open_published_text(settings: Settings, telemetry: NullTelemetry) -> LiveTextModel | None:
     """Open the text model that the settings name, or the first that is published; None where there is none.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from server.artifacts.signatures import TrustedKeys
-from server.settings import PREFIX, Settings
+from server.setting_values import PREFIX
+from server.settings import Settings
 
 
 def trusted_keys(settings: Settings) -> TrustedKeys | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from server.__main__ import main, parser
-from server.settings import PREFIX, Settings
+from server.setting_values import PREFIX
+from server.settings import Settings
 
 
 def test_defaults_are_within_their_own_ranges() -> None:
