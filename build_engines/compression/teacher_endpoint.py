@@ -48,7 +48,7 @@ class Endpoint:
     ) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise BuildError(f"distil: endpoint is {address!r}; write it as http://host:port/v1")
+            raise BuildError(f"distil: endpoint is {address!r}; write it as http://HOST:PORT/v1")
         try:
             import httpx
         except ModuleNotFoundError as error:

@@ -31,12 +31,13 @@ import torch
 from torch import Tensor
 
 from .bfloat16 import fast_bfloat16
+from .catalogue_loss import catalogue_loss
 from .mix import recall_and_ndcg
 from .popularity import Rows, flatten
 from .sasrec import SasRec, SasRecConfig, left_padded
 from .sasrec import encode_UD as encode_UD  # also offered here: what training is validated with
 
-CHUNK = 1024  # positions or users scored at once: 1024 x 12,000 items are 50 MB in float32
+CHUNK = 1024  # users scored at once: 1024 x 12,000 items are 50 MB in float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,36 +138,6 @@ class TrainingDiverged(RuntimeError):
         self.epoch = epoch
         self.step = step
         self.loss = loss
-
-
-class _CatalogueCrossEntropy(torch.autograd.Function):
-    # Gradients are made in the forward pass, a chunk of positions at a time: [P, N] never exists as a whole.
-    @staticmethod
-    def forward(
-        ctx: Any, x_PD: Tensor, table_ND: Tensor, targets_PF: Tensor, weights_PF: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        positions = len(x_PD)
-        table = table_ND.to(dtype)
-        grad_x, grad_table = torch.empty_like(x_PD), torch.zeros_like(table_ND)
-        loss = x_PD.new_zeros(())
-        for lo in range(0, positions, CHUNK):
-            part, target, weight = (tensor[lo : lo + CHUNK] for tensor in (x_PD, targets_PF, weights_PF))
-            part = part.to(dtype)
-            logits = part @ table.T
-            logits[:, 0] = -torch.inf
-            share = torch.softmax(logits, dim=1)
-            chosen = share.gather(1, target).float().clamp_min(1e-30)  # a NaN stays one
-            loss = loss - (weight * chosen.log()).sum()
-            share.scatter_add_(1, target, -weight.to(dtype))
-            grad_x[lo : lo + CHUNK] = (share @ table).float() / positions
-            grad_table += (share.T @ part).float() / positions
-        ctx.save_for_backward(grad_x, grad_table)
-        return loss / positions
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_x, grad_table = ctx.saved_tensors
-        return grad_x * grad, grad_table * grad, None, None, None
 
 
 def train(
@@ -362,24 +333,6 @@ def future_targets(
     targets_PF = np.stack([after_BL[:, f : f + length][real] for f in range(reach)], axis=1)
     weights = np.where(targets_PF > 0, training.future_decay ** np.arange(reach), 0.0)
     return targets_PF, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def catalogue_loss(
-    x_PD: Tensor, table_ND: Tensor, targets_PF: Tensor, weights_PF: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """Mean cross-entropy of positions against the whole catalogue; arguments as of ``future_targets``.
-
-    Args:
-        x_PD: unit queries.
-        table_ND: ``SasRec.output_table_ND``.
-        targets_PF: item rows, 0 for none.
-        weights_PF: of the targets; a position's sum to 1.
-        dtype: of the products with the catalogue.
-    """
-    loss: Tensor = _CatalogueCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        x_PD, table_ND, targets_PF, weights_PF, dtype
-    )
-    return loss
 
 
 def planned_batches(

@@ -59,7 +59,7 @@ FRAME = {
     "build_engines.compression.calibrator_names",
     "build_engines.compression.mixed_parts",
     *(f"build_engines.proof.{name}" for name in ("records", "fairness_part")),
-    *(f"server.{name}" for name in ("domain", "text_domain", "text_generator", "errors")),
+    *(f"server.{name}" for name in ("domain", "tensor_domain", "text_domain", "text_generator", "errors")),
 }
 CODEC = {
     f"server.encoding.{name}"

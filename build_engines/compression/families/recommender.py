@@ -43,6 +43,7 @@ from build_engines.compression.model import BlockNames, Family, Keep, Sizes, Tra
 from build_engines.compression.sharing import own_state
 from build_engines.data.splits import Split
 from build_engines.errors import BuildError
+from build_engines.models.catalogue_loss import catalogue_loss
 from build_engines.models.mix import MixConfig, mix_scores_BN
 from build_engines.models.sasrec import (
     INPUT_ROW,
@@ -53,7 +54,7 @@ from build_engines.models.sasrec import (
     encode_UD,
     left_padded,
 )
-from build_engines.models.training import TrainingConfig, catalogue_loss, future_targets, planned_batches
+from build_engines.models.training import TrainingConfig, future_targets, planned_batches
 from build_engines.proof.leak import digests_of
 from build_engines.trained_files import (
     Reference,

@@ -165,8 +165,8 @@ def test_a_server_that_is_down_is_said() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"address": "ftp://x/v1"}, "write it as http://host:port/v1"),
-        ({"address": "http://u:p@x/v1"}, "write it as http://host:port/v1"),
+        ({"address": "ftp://x/v1"}, "write it as http://HOST:PORT/v1"),
+        ({"address": "http://x:p@x/v1"}, "write it as http://HOST:PORT/v1"),
         ({"key_variable": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE, which is not set"),
     ],
 )
