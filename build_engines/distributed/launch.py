@@ -1,7 +1,7 @@
 """A lesson learnt by several processes: handed over as a folder, started by torchrun, watched, and taken back.
 
     <scratch>/together/lesson.pt   what is learnt (pickled; of our own making, read by our own processes)
-                       shared/     checkpoints
+                       shared         checkpoints
                        result.pt   weights and course, once it is done
 
 Who wants other machines too sets ``launch = "torchrun"``: the folder is written, the command is said, and the next run of the
