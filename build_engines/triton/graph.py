@@ -37,18 +37,25 @@ def write_self_contained(folder: Path, constants: Sequence[Constant], targets: S
         targets: its compiled forms.
 
     Returns:
-        The files written.
+        The files written; none where tables are stored packed, which our server unpacks when it loads a version.
 
     Raises:
         ValueError: a table is not stored as the manifest says.
     """
     written: list[str] = []
+    if packed_tables(constants):
+        return written
     for target in targets:
         if target.kind == "onnxruntime" and target.entry in SELF_CONTAINED:
             name = SELF_CONTAINED[target.entry]
             (folder / name).write_bytes(self_contained(folder, constants, target).SerializeToString())
             written.append(name)
     return written
+
+
+def packed_tables(constants: Sequence[Constant]) -> list[str]:
+    """Tables in a form that no graph reads."""
+    return [item.tensor for item in constants if item.dtype not in _TYPES]
 
 
 def self_contained(folder: Path, constants: Sequence[Constant], target: Target) -> onnx.ModelProto:

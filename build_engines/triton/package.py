@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from build_engines.errors import BuildError
-from build_engines.triton.graph import self_contained
+from build_engines.triton.graph import packed_tables, self_contained
 from server.artifacts.errors import ArtifactError
 from server.artifacts.golden import GOLDEN_FILE, read_golden
 from server.artifacts.manifest import Manifest, Target
@@ -142,6 +142,12 @@ def _layouts(opened: OpenedVersion, how: _How) -> list[_Layout]:
 def _recommender(opened: OpenedVersion, entry: str, how: _How) -> _Layout:
     manifest = opened.manifest
     target = _target(manifest, "onnxruntime", entry)
+    packed = packed_tables(manifest.constants)
+    if packed:
+        raise BuildError(
+            f"{opened.folder}: tables {', '.join(packed)} are stored packed, which Triton does not unpack; build the version "
+            'with quantize.table = "int8" and quantize.neighbours = 0 for a fleet'
+        )
     file = SELF_CONTAINED[entry]
     graph = self_contained(opened.folder, manifest.constants, target).SerializeToString()
     files: dict[str, Path | bytes] = {file: graph}

@@ -124,17 +124,14 @@ def test_the_server_makes_the_features_that_training_made(built: Built) -> None:
     """Bit by bit, of every list that the gate judged, from the published version's own tables."""
     opened = built.opened()
     features = load_features(opened)
-    (loaded,) = (
-        one for one in (built.workspace / "load").glob("[!.]*") if len(read_shop(one).catalogue) == 80
+    # Other tests may have left results of other logs in this workspace.
+    logs = [one for one in (built.workspace / "load").glob("[!.]*") if len(read_shop(one).catalogue) == 80]
+    cases, arrays = next(
+        (cases, lists)
+        for cases in (read_shop(one).split(SplitRule()).gate for one in logs)
+        for lists in (read_lists(one, GATE) for one in (built.workspace / "rerank-candidates").glob("[!.]*"))
+        if lists["rows_CR"].shape == (len(cases), 25)
     )
-    shop = read_shop(loaded)
-    cases = shop.split(SplitRule()).gate
-    (folder,) = (
-        one
-        for one in (built.workspace / "rerank-candidates").glob("[!.]*")
-        if read_lists(one, GATE)["rows_CR"].shape == (len(cases), 25)
-    )
-    arrays = read_lists(folder, GATE)
     (trained,) = (one for one in (built.workspace / "rerank-train").glob("[!.]*"))
     with np.load(trained / "gate.npz") as gate:
         wanted, lists = gate["dense"], gate["label.list"]

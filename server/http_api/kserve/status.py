@@ -19,6 +19,7 @@ STATUS: dict[Code, int] = {
     Code.NOT_FOUND: 404,
     Code.OVERLOADED: 429,
     Code.DEADLINE_EXCEEDED: 504,
+    Code.BAD_UPSTREAM: 502,
     Code.NOT_READY: 503,
     Code.CANCELLED: 499,  # never sent: the caller has left
     Code.INTERNAL: 500,
