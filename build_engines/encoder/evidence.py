@@ -15,7 +15,6 @@ from build_engines.encoder.recipe_parts import EncoderGatePart
 from build_engines.proof.paired_right import PairedTexts
 from build_engines.proof.records import SliceRow
 from build_engines.proof.slices import judged, of_right, value_masks
-from build_engines.records import SpeedRow
 from server.artifacts.manifest import Measurement
 
 Floats = npt.NDArray[np.float32]
@@ -146,29 +145,3 @@ def _paired_note(paired: PairedTexts, limit_points: float) -> str:
         return note
     needed = paired.texts_to_decide(limit_points)
     return f"{note}; the interval alone would need {'no number of' if needed is None else f'about {needed:,}'} texts"
-
-
-def speed_evidence(rows: Sequence[SpeedRow], part: EncoderGatePart) -> list[Measurement]:
-    """The speed-up at each batch size."""
-    limit = part.min_speedup
-    return [
-        Measurement(
-            kind="speed",
-            name=f"speed-up over the FP32 parent, {row.batch_size} texts at once",
-            value=row.speedup,
-            unit="x",
-            limit=limit,
-            sense="at_least",
-            verdict="pass"
-            if row.interval[0] >= limit
-            else "fail"
-            if row.interval[1] < limit
-            else "undecidable",
-            sample_size=row.rounds,
-            interval=row.interval,
-            note="a busy machine times badly; try again"
-            if row.interval[0] < limit <= row.interval[1]
-            else "",
-        )
-        for row in rows
-    ]

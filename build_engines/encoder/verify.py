@@ -25,7 +25,6 @@ from build_engines.encoder.evidence import (
     parity_evidence,
     recall_evidence,
     slice_rows,
-    speed_evidence,
 )
 from build_engines.encoder.load import ANSWERS_FILE, GATE, PASSAGES, QUESTIONS, ids_path
 from build_engines.encoder.package import head_of
@@ -47,6 +46,7 @@ from build_engines.proof.records import Footprint
 from build_engines.proof.served_process import Ask
 from build_engines.proof.sizes import size_evidence
 from build_engines.proof.slices import script_of, slice_evidence
+from build_engines.proof.speed_ups import speed_evidence
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
 from build_engines.stage import Work
@@ -95,7 +95,7 @@ def run(packaged: EncoderPackaged, part: VerifyEncoderPart, work: Work) -> Encod
         else:
             same_N = _nearest(vectors[CANDIDATE]) == _nearest(vectors[PARENT])
             evidence.append(neighbours_evidence(same_N, gate))
-        evidence += speed_evidence(speed, gate)
+        evidence += speed_evidence(speed, gate.min_speedup, of="texts")
         whole = packaged.record.parent
         assert whole is not None, "what is compressed has a parent"
         evidence.append(

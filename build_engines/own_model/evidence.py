@@ -5,7 +5,6 @@ Suffix: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy.typing as npt
 from build_engines.own_model.metrics import PairedLoss
 from build_engines.own_model.recipe_parts import OwnGatePart
 from build_engines.own_model.rows import Rows
-from build_engines.records import SpeedRow
 from server.artifacts.manifest import Measurement
 
 Verdict = Literal["pass", "fail", "undecidable"]
@@ -121,47 +119,6 @@ def disagreement_evidence(
         sample_size=int(changed.size),
         interval=(max(share - half, 0.0), share + half),
         note="no labels were given (data.labels)",
-    )
-
-
-def speed_evidence(rows: Sequence[SpeedRow], limit: float) -> list[Measurement]:
-    """The speed-up at each batch size."""
-    return [
-        Measurement(
-            kind="speed",
-            name=f"speed-up over the FP32 parent, {row.batch_size} rows at once",
-            value=row.speedup,
-            unit="x",
-            limit=limit,
-            sense="at_least",
-            verdict="pass"
-            if row.interval[0] >= limit
-            else "fail"
-            if row.interval[1] < limit
-            else "undecidable",
-            sample_size=row.rounds,
-            interval=row.interval,
-            note="a busy machine times badly; try again"
-            if row.interval[0] < limit <= row.interval[1]
-            else "",
-        )
-        for row in rows
-    ]
-
-
-def size_evidence(parent_bytes: int, candidate_bytes: int, limit: float) -> Measurement:
-    """Bytes of the engine over its parent's."""
-    ratio = candidate_bytes / parent_bytes
-    return Measurement(
-        kind="size",
-        name="size of the engine over that of its FP32 parent",
-        value=ratio,
-        unit="ratio",
-        limit=limit,
-        sense="at_most",
-        verdict="pass" if ratio <= limit else "fail",
-        sample_size=1,
-        note=f"{parent_bytes} to {candidate_bytes} bytes",
     )
 
 

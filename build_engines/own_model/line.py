@@ -56,6 +56,8 @@ VERIFY_CODE = (
     *_READING,
     *(f"{_OWN}.{name}" for name in ("verify", "evidence", "metrics", "metric_names")),
     "build_engines.speed",
+    "build_engines.proof.sizes",
+    "build_engines.proof.speed_ups",
     "server.engines",
     "server.artifacts",
 )

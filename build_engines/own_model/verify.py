@@ -18,9 +18,7 @@ from build_engines.own_model.evidence import (
     disagreement_evidence,
     error_evidence,
     quality_evidence,
-    size_evidence,
     source_evidence,
-    speed_evidence,
 )
 from build_engines.own_model.load import LABEL_PREFIX
 from build_engines.own_model.metrics import paired_loss
@@ -35,6 +33,8 @@ from build_engines.own_model.states import (
     GraphState,
     OwnCompiled,
 )
+from build_engines.proof.sizes import size_evidence
+from build_engines.proof.speed_ups import speed_evidence
 from build_engines.records import SpeedRow
 from build_engines.speed import fit_cost, measure_in_turn, speed_row
 from build_engines.stage import Work
@@ -86,7 +86,7 @@ def measure(
     if compressed:
         evidence.append(error_evidence(answers[PARENT], answers[CANDIDATE], gate))
         evidence.append(_quality(answers, labels, graph, part, quality))
-        evidence += speed_evidence(speed, gate.min_speedup)
+        evidence += speed_evidence(speed, gate.min_speedup, of="rows")
         sizes = compiled.record.sizes_bytes
         evidence.append(size_evidence(sizes[PARENT], sizes[CANDIDATE], gate.max_size_ratio))
     elif gate.metric is not None:
