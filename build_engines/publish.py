@@ -13,7 +13,7 @@ import msgspec
 from build_engines.compression.records import step_provenance
 from build_engines.compression.step_records import StepRecord
 from build_engines.recipe import Recipe
-from build_engines.release import Made, build_digest, place, provenance_of
+from build_engines.release import Made, place, provenance_of
 from build_engines.report import make_report, report_json
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.report_html import report_html
@@ -42,16 +42,13 @@ def publish(
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
     """
-    model = recipe.model.name
-    build = build_digest(verified.content, model)
     placed = place(
         releases,
-        model,
-        build,
-        lambda staging: assemble(staging, verified, recipe, build),
+        recipe,
+        [verified.content],
+        lambda staging, build: assemble(staging, verified, recipe, build),
         replay,
         scratch=scratch,
-        activate=recipe.publish.activate,
         again=again,
     )
     return Published(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)

@@ -31,6 +31,34 @@ class Placed:
     current: bool
 
 
+class Named(Protocol):
+    """A recipe's [model]."""
+
+    @property
+    def name(self) -> str:
+        """In the repository."""
+
+
+class Publishing(Protocol):
+    """A recipe's [publish]."""
+
+    @property
+    def activate(self) -> bool:
+        """Whether the version is to serve."""
+
+
+class Publishable(Protocol):
+    """What a recipe says of a version's place."""
+
+    @property
+    def model(self) -> Named:
+        """Its [model]."""
+
+    @property
+    def publish(self) -> Publishing:
+        """Its [publish]."""
+
+
 class Text(Protocol):
     """A recipe as it was written."""
 
@@ -53,43 +81,39 @@ class Made(Protocol):
 
 def place(
     releases: Releases,
-    model: str,
-    build: str,
-    assemble: Callable[[Path], None],
+    recipe: Publishable,
+    contents: Sequence[object],
+    assemble: Callable[[Path, str], None],
     check: Callable[[OpenedVersion], None],
     *,
     scratch: Path,
-    activate: bool,
     again: bool = False,
 ) -> Placed:
     """Publish a build, unless it is in the repository already.
 
     Args:
         releases: the repository.
-        model: name there.
-        build: digest of everything in it, see ``build_digest``.
-        assemble: lays the version out in the folder that it is given, which is not there yet.
+        recipe: names the model, and says whether the version is to serve.
+        contents: what makes this build another than others, its name apart.
+        assemble: lays the version out in the folder that it is given, which is not there yet; gets the build's digest too.
         check: loads and replays the copy as the server does; raises where it would not serve.
         scratch: an empty folder on the workspace's disk.
-        activate: let it serve.
         again: publish even if it is there.
 
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
     """
+    model = recipe.model.name
+    first, *others = contents
+    build = digest_of([first, model, *others])[:24]
     found = None if again else published_before(releases.repository, model, build)
     if found is None:
         staging = scratch / "version"
-        assemble(staging)
-        opened = releases.publish(staging, model, check=check, activate=activate)
+        assemble(staging, build)
+        opened = releases.publish(staging, model, check=check, activate=recipe.publish.activate)
     else:
         opened = open_version(found)
     return Placed(opened=opened, new=found is None, current=is_current(releases.repository, opened))
-
-
-def build_digest(*parts: object) -> str:
-    """What tells one build from another: equal for equal contents and names."""
-    return digest_of(list(parts))[:24]
 
 
 def provenance_of(

@@ -19,7 +19,7 @@ from build_engines.hardware import packages
 from build_engines.intents.report import REPORT_HTML as INTENTS_HTML
 from build_engines.models.encoder.package import GRAPH_FILE
 from build_engines.proof.examples import EXAMPLES_FILE
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.release import place, provenance_of
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE
@@ -44,16 +44,13 @@ def publish(
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden texts.
     """
-    model = recipe.model.name
-    build = build_digest(verified.content, model)
     placed = place(
         releases,
-        model,
-        build,
-        lambda staging: assemble(staging, verified, recipe, build),
+        recipe,
+        [verified.content],
+        lambda staging, build: assemble(staging, verified, recipe, build),
         replay_encoder,
         scratch=scratch,
-        activate=recipe.publish.activate,
         again=again,
     )
     return EncoderPublished(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)

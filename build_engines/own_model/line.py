@@ -43,16 +43,15 @@ _READING = (
     "build_engines.onnx_writer",
 )
 _GRAPH = ("onnxruntime", "onnx", "numpy")
-# The names of the two stages that a graph of any origin goes through, by the line that it is in.
-QUANTIZE_CODE = (*_READING, f"{_OWN}.quantize_stage", f"{_OWN}.quantize", f"{_OWN}.observe")
-COMPILE_CODE = (
+_QUANTIZE_CODE = (*_READING, f"{_OWN}.quantize_stage", f"{_OWN}.quantize", f"{_OWN}.observe")
+_COMPILE_CODE = (
     *_READING,
     f"{_OWN}.compile",
     f"{_OWN}.quantize",
     "build_engines.compile",
     "build_engines.targets",
 )
-VERIFY_CODE = (
+_VERIFY_CODE = (
     *_READING,
     *(f"{_OWN}.{name}" for name in ("verify", "evidence", "metrics", "metric_names")),
     "build_engines.speed",
@@ -61,18 +60,16 @@ VERIFY_CODE = (
     "server.engines",
     "server.artifacts",
 )
-COMPILE_PACKAGES = ("onnxruntime", "onnx", "tensorrt-rtx", "tensorrt")
+_COMPILE_PACKAGES = ("onnxruntime", "onnx", "tensorrt-rtx", "tensorrt")
 
 
-def run_quantize(source: GraphState, part: OwnQuantizePart, work: Work) -> OwnQuantizeRecord:
-    """As ``quantize_stage.run``, imported when it runs."""
+def _quantize(source: GraphState, part: OwnQuantizePart, work: Work) -> OwnQuantizeRecord:
     from build_engines.own_model import quantize_stage
 
     return quantize_stage.run(source, part, work)
 
 
-def run_compile(quantized: OwnQuantized, part: OwnCompilePart, work: Work) -> OwnCompileRecord:
-    """As ``compile.run``, imported when it runs."""
+def _compile(quantized: OwnQuantized, part: OwnCompilePart, work: Work) -> OwnCompileRecord:
     from build_engines.own_model import compile as compile_stage
 
     return compile_stage.run(quantized, part, work)
@@ -95,26 +92,26 @@ LOAD: Stage[Start, OwnLoadPart, OwnLoadRecord, OwnLoaded] = Stage(
 )
 QUANTIZE: Stage[GraphState, OwnQuantizePart, OwnQuantizeRecord, OwnQuantized] = Stage(
     name="own-quantize",
-    run=run_quantize,
+    run=_quantize,
     record=OwnQuantizeRecord,
     state=lambda source, output, record: OwnQuantized(source=source, output=output, record=record),
-    code=QUANTIZE_CODE,
+    code=_QUANTIZE_CODE,
     packages=_GRAPH,
 )
 COMPILE: Stage[OwnQuantized, OwnCompilePart, OwnCompileRecord, OwnCompiled] = Stage(
     name="own-compile",
-    run=run_compile,
+    run=_compile,
     record=OwnCompileRecord,
     state=lambda quantized, output, record: OwnCompiled(quantized=quantized, output=output, record=record),
-    code=COMPILE_CODE,
-    packages=COMPILE_PACKAGES,
+    code=_COMPILE_CODE,
+    packages=_COMPILE_PACKAGES,
 )
 VERIFY: Stage[OwnCompiled, OwnVerifyPart, OwnVerifyRecord, OwnVerified] = Stage(
     name="own-verify",
     run=_verify,
     record=OwnVerifyRecord,
     state=lambda compiled, output, record: OwnVerified(compiled=compiled, output=output, record=record),
-    code=VERIFY_CODE,
+    code=_VERIFY_CODE,
     packages=("onnxruntime", "numpy"),
 )
 

@@ -23,7 +23,7 @@ from build_engines.own_model.report import (
     report_json,
 )
 from build_engines.own_model.states import CANDIDATE, OwnCompiled, OwnLoaded, OwnPublished, OwnVerified
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.release import place, provenance_of
 from build_engines.report_frame import StepTaken
 from build_engines.version_files import link_folder, with_files
 from server.artifacts.golden import GOLDEN_FILE
@@ -50,16 +50,13 @@ def publish(
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
     """
-    model = recipe.model.name
-    build = build_digest(verified.content, model)
     placed = place(
         releases,
-        model,
-        build,
-        lambda staging: _assemble(staging, verified, recipe, build),
+        recipe,
+        [verified.content],
+        lambda staging, build: _assemble(staging, verified, recipe, build),
         replay_tensors,
         scratch=scratch,
-        activate=recipe.publish.activate,
         again=again,
     )
     return OwnPublished(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)

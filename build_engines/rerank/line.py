@@ -6,14 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from build_engines.load import LoadPart
-from build_engines.own_model.line import (
-    COMPILE_CODE,
-    COMPILE_PACKAGES,
-    QUANTIZE_CODE,
-    VERIFY_CODE,
-    run_compile,
-    run_quantize,
-)
+from build_engines.own_model import line as own_line
 from build_engines.own_model.recipe_parts import OwnCompilePart, OwnQuantizePart
 from build_engines.own_model.records import OwnCompileRecord, OwnQuantizeRecord
 from build_engines.own_model.states import GraphState, OwnCompiled, OwnQuantized
@@ -83,31 +76,22 @@ TRAIN: Stage[Candidates, RerankTrainStagePart, RerankTrainRecord, RerankTrained]
     state=lambda candidates, output, record: RerankTrained(
         candidates=candidates, output=output, record=record
     ),
-    code=(*_TRAINING, *_LISTS, *QUANTIZE_CODE),
+    code=(*_TRAINING, *_LISTS, *own_line.QUANTIZE.code),
     packages=("torch", "onnx", "onnxscript", "onnxruntime", "numpy"),
 )
-QUANTIZE: Stage[GraphState, OwnQuantizePart, OwnQuantizeRecord, OwnQuantized] = Stage(
-    name="rerank-quantize",
-    run=run_quantize,
-    record=OwnQuantizeRecord,
-    state=lambda source, output, record: OwnQuantized(source=source, output=output, record=record),
-    code=QUANTIZE_CODE,
-    packages=("onnxruntime", "onnx", "numpy"),
+# A graph of this line goes through the stages of one's own model, under names of this line.
+QUANTIZE: Stage[GraphState, OwnQuantizePart, OwnQuantizeRecord, OwnQuantized] = replace(
+    own_line.QUANTIZE, name="rerank-quantize"
 )
-COMPILE: Stage[OwnQuantized, OwnCompilePart, OwnCompileRecord, OwnCompiled] = Stage(
-    name="rerank-compile",
-    run=run_compile,
-    record=OwnCompileRecord,
-    state=lambda quantized, output, record: OwnCompiled(quantized=quantized, output=output, record=record),
-    code=COMPILE_CODE,
-    packages=COMPILE_PACKAGES,
+COMPILE: Stage[OwnQuantized, OwnCompilePart, OwnCompileRecord, OwnCompiled] = replace(
+    own_line.COMPILE, name="rerank-compile"
 )
 VERIFY: Stage[OwnCompiled, RerankVerifyPart, RerankVerifyRecord, RerankVerified] = Stage(
     name="rerank-verify",
     run=_verify,
     record=RerankVerifyRecord,
     state=lambda compiled, output, record: RerankVerified(compiled=compiled, output=output, record=record),
-    code=(f"{_RERANK}.verify", "build_engines.proof", *VERIFY_CODE, *_TRAINING, *_LISTS),
+    code=(f"{_RERANK}.verify", "build_engines.proof", *own_line.VERIFY.code, *_TRAINING, *_LISTS),
     packages=("onnxruntime", "numpy"),
 )
 

@@ -22,7 +22,7 @@ from build_engines.own_model.report import (
     report_json,
 )
 from build_engines.own_model.states import CANDIDATE
-from build_engines.release import build_digest, place, provenance_of
+from build_engines.release import place, provenance_of
 from build_engines.report_frame import StepTaken
 from build_engines.rerank.recipe import RerankRecipe
 from build_engines.rerank.states import RerankPublished, RerankTrained, RerankVerified
@@ -48,16 +48,13 @@ def publish(
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden answers.
     """
-    model = recipe.model.name
-    build = build_digest(verified.content, model)
     placed = place(
         releases,
-        model,
-        build,
-        lambda staging: _assemble(staging, verified, recipe, build),
+        recipe,
+        [verified.content],
+        lambda staging, build: _assemble(staging, verified, recipe, build),
         replay_reranker,
         scratch=scratch,
-        activate=recipe.publish.activate,
         again=again,
     )
     return RerankPublished(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)

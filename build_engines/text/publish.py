@@ -14,7 +14,7 @@ import msgspec
 from build_engines.compression.records import step_provenance
 from build_engines.hardware import packages
 from build_engines.proof.examples import EXAMPLES_FILE
-from build_engines.release import Made, build_digest, place, provenance_of
+from build_engines.release import Made, place, provenance_of
 from build_engines.report_frame import REPORT_HTML, REPORT_JSON
 from build_engines.text.checkpoint import TEXT_FILES
 from build_engines.text.recipe import TextRecipe
@@ -43,16 +43,13 @@ def publish(
     Raises:
         ArtifactError: the repository is busy or full, or the copy does not reproduce its golden texts.
     """
-    model = recipe.model.name
-    build = build_digest(verified.content, model, recipe.model.demonstration)
     placed = place(
         releases,
-        model,
-        build,
-        lambda staging: assemble(staging, verified, recipe, build),
+        recipe,
+        [verified.content, recipe.model.demonstration],
+        lambda staging, build: assemble(staging, verified, recipe, build),
         replay_text,
         scratch=scratch,
-        activate=recipe.publish.activate,
         again=again,
     )
     return TextPublished(verified=verified, opened=placed.opened, new=placed.new, current=placed.current)
