@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from build_engines.errors import RecipeError
@@ -43,6 +44,21 @@ def first_stage(kind: Kind, first: str | None, *, force: bool) -> str | None:
     return first
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A recipe with its line.
+
+    Attributes:
+        publish: the recipe's [publish].
+        build: runs it to a published version, from a stage on in any case.
+        status: each stage, and whether its result is here.
+    """
+
+    publish: PublishPart
+    build: Callable[[Workspace, Releases, str | None], object]
+    status: Callable[[Workspace, Path], list[tuple[str, str]]]
+
+
 def run_line(kind: Kind, file: Path, sets: Sequence[str], places: Places, first: str | None) -> None:
     """Build what a recipe says, and publish it.
 
@@ -53,67 +69,68 @@ def run_line(kind: Kind, file: Path, sets: Sequence[str], places: Places, first:
         places: workspace and repository, by the recipe's [publish].
         first: see ``first_stage``.
     """
-    if kind == "text":
-        from build_engines.text import line as text_line
-        from build_engines.text.recipe import load_text_recipe
-
-        text = load_text_recipe(file, sets)
-        text_line.build(text, *places(text.publish), first=first)
-    elif kind == "encoder":
-        from build_engines.encoder import line as encoder_line
-        from build_engines.encoder.recipe import load_encoder_recipe
-
-        encoder = load_encoder_recipe(file, sets)
-        encoder_line.build(encoder, *places(encoder.publish), first=first)
-    elif kind == "own":
-        from build_engines.own_model import line as own_line
-        from build_engines.own_model.recipe import load_own_recipe
-
-        own = load_own_recipe(file, sets)
-        own_line.build(own, *places(own.publish), first=first)
-    elif kind == "rerank":
-        from build_engines.rerank import line as rerank_line
-        from build_engines.rerank.recipe import load_rerank_recipe
-
-        rerank = load_rerank_recipe(file, sets)
-        rerank_line.build(rerank, *places(rerank.publish), first=first)
-    else:
-        from build_engines import pipeline
-        from build_engines.recipe import load_recipe
-        from build_engines.steps import Redo
-
-        recipe = load_recipe(file, sets)
-        pipeline.build(recipe, *places(recipe.publish), Redo(first=first))
+    line = _opened(kind, file, sets)
+    line.build(*places(line.publish), first)
 
 
 def line_status(
     kind: Kind, file: Path, sets: Sequence[str], workspace: Workspace, repository: Path
 ) -> list[tuple[str, str]]:
     """Each stage of a recipe's line, and whether its result is here; looks only."""
+    return _opened(kind, file, sets).status(workspace, repository)
+
+
+def _opened(kind: Kind, file: Path, sets: Sequence[str]) -> _Line:
     if kind == "text":
         from build_engines.text import line as text_line
         from build_engines.text.recipe import load_text_recipe
 
-        return text_line.status(load_text_recipe(file, sets), workspace)
+        text = load_text_recipe(file, sets)
+        return _Line(
+            text.publish,
+            lambda workspace, releases, first: text_line.build(text, workspace, releases, first=first),
+            lambda workspace, repository: text_line.status(text, workspace),
+        )
     if kind == "encoder":
         from build_engines.encoder import line as encoder_line
         from build_engines.encoder.recipe import load_encoder_recipe
 
-        return encoder_line.status(load_encoder_recipe(file, sets), workspace)
+        encoder = load_encoder_recipe(file, sets)
+        return _Line(
+            encoder.publish,
+            lambda workspace, releases, first: encoder_line.build(encoder, workspace, releases, first=first),
+            lambda workspace, repository: encoder_line.status(encoder, workspace),
+        )
     if kind == "own":
         from build_engines.own_model import line as own_line
         from build_engines.own_model.recipe import load_own_recipe
 
-        return own_line.status(load_own_recipe(file, sets), workspace)
+        own = load_own_recipe(file, sets)
+        return _Line(
+            own.publish,
+            lambda workspace, releases, first: own_line.build(own, workspace, releases, first=first),
+            lambda workspace, repository: own_line.status(own, workspace),
+        )
     if kind == "rerank":
         from build_engines.rerank import line as rerank_line
         from build_engines.rerank.recipe import load_rerank_recipe
 
-        return rerank_line.status(load_rerank_recipe(file, sets), workspace, repository)
+        rerank = load_rerank_recipe(file, sets)
+        return _Line(
+            rerank.publish,
+            lambda workspace, releases, first: rerank_line.build(rerank, workspace, releases, first=first),
+            lambda workspace, repository: rerank_line.status(rerank, workspace, repository),
+        )
     from build_engines import pipeline
     from build_engines.recipe import load_recipe
+    from build_engines.steps import Redo
 
-    return pipeline.status(load_recipe(file, sets), workspace)
+    recipe = load_recipe(file, sets)
+    return _Line(
+        recipe.publish,
+        lambda workspace, releases, first: pipeline.build(recipe, workspace, releases, Redo(first=first)),
+        lambda workspace, repository: pipeline.status(recipe, workspace),
+    )
 
 
 def replay_version(opened: OpenedVersion) -> None:

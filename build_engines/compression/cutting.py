@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from build_engines.compression.importance import Measure
 from build_engines.compression.learning import LearningOptions
 from build_engines.compression.model import Compressible, Keep
 from build_engines.compression.schedule import (
@@ -51,6 +52,24 @@ class CutOptions:
         check_keep(self.keep)
         within("examples", self.examples, 1, 1_000_000)
         check_rounds(self.rounds, self.recovery)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelOptions(CutOptions):
+    """Fields of cuts of channels.
+
+    Attributes:
+        importance: "activation" or "taylor".
+        multiple: what is left is a multiple of (1 to 1024): vectors of a CPU hold 8 or 16 numbers, a block of INT4 32.
+    """
+
+    importance: Measure = "activation"
+    multiple: int = 32
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        CutOptions.__post_init__(self)
+        within("multiple", self.multiple, 1, 1024)
 
 
 def cut(

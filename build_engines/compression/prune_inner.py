@@ -10,29 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from build_engines.compression.cutting import CODE, CutOptions, cut
-from build_engines.compression.importance import Measure, best, measure_importance
+from build_engines.compression.cutting import CODE, ChannelOptions, cut
+from build_engines.compression.importance import best, measure_importance
 from build_engines.compression.model import Compressible, Keep
-from build_engines.compression.schedule import counts, number_kept, within
+from build_engines.compression.schedule import counts, number_kept
 from build_engines.compression.step import Step, StepRecord, StepWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PruneInner(CutOptions):
-    """Fields of ``step = "prune_inner"``.
-
-    Attributes:
-        importance: "activation" or "taylor".
-        multiple: what is left is a multiple of (1 to 1024): vectors of a CPU hold 8 or 16 numbers, a block of INT4 32.
-    """
-
-    importance: Measure = "activation"
-    multiple: int = 32
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        CutOptions.__post_init__(self)
-        within("multiple", self.multiple, 1, 1024)
+class PruneInner(ChannelOptions):
+    """Fields of ``step = "prune_inner"``: those of every cut of channels."""
 
 
 def run(model: Compressible, options: PruneInner, work: StepWork) -> tuple[Compressible, StepRecord]:
