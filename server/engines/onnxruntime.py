@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from server.engines.base import Arrays, TensorSpec
+from server.engines.onnxruntime_session import open_session, session_options
 
 
 class OnnxRuntimeEngine:
@@ -77,21 +78,10 @@ class OnnxRuntimeEngine:
             raise ValueError(f"{self._path.name}: tables {missing} are missing, got {sorted(constants)}")
         tables = {name: np.ascontiguousarray(constants[name]) for name in (*self._packed, *self._fed)}
         values = [ort.OrtValue.ortvalue_from_numpy(tables[name]) for name in self._packed]
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if self._spin else "0")
+        options = session_options(self._threads, spin=self._spin)
         if values:
             options.add_external_initializers(list(self._packed), values)
-        try:
-            session = ort.InferenceSession(
-                self._path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises a class per status, none with a common base
-            raise RuntimeError(
-                f"{self._path}: ONNX Runtime {ort.__version__} refuses the graph: {error}"
-            ) from error
+        session = open_session(self._path, options, mapped=False)
         self._session, self._bound = session, values
         self._tables = {name: tables[name] for name in self._fed}
 

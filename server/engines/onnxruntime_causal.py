@@ -22,6 +22,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from server.engines.causal import CausalCall, CausalLimits
+from server.engines.onnxruntime_session import open_session, session_options
 
 Floats = npt.NDArray[np.float32]
 
@@ -264,14 +265,6 @@ def _check_context(session: ort.InferenceSession, pools: Mapping[int, int]) -> N
 
 
 def _open(path: Path, threads: int, spin: bool) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    options = session_options(threads, spin=spin)
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", INT4_ACCURACY)
-    try:
-        # By path: weights beside the graph are mapped into memory, not read.
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise RuntimeError(f"{path}: ONNX Runtime {ort.__version__} refuses the graph: {error}") from error
+    return open_session(path, options)

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from server.engines.encoder import EncoderOutput, Ids
+from server.engines.onnxruntime_session import open_session, session_options
 
 INPUT_IDS, LENGTHS, EMBEDDING, LOGITS = "input_ids", "lengths", "embedding", "logits"
 
@@ -33,17 +34,7 @@ class OnnxRuntimeEncoder:
     def __init__(self, path: Path, *, threads: int = 1) -> None:
         if threads < 1:
             raise ValueError(f"threads = {threads}, must be >= 1")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a class per status, none with a common base
-            raise RuntimeError(
-                f"{path}: ONNX Runtime {ort.__version__} refuses the graph: {error}"
-            ) from error
+        session = open_session(path, session_options(threads))
         inputs = {value.name for value in session.get_inputs()}
         outputs = {value.name: value.shape for value in session.get_outputs()}
         if inputs != {INPUT_IDS, LENGTHS} or EMBEDDING not in outputs:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from server.engines.base import Arrays, TensorSpec
+from server.engines.onnxruntime_session import open_session, session_options
 from server.engines.tensors import check_tensors
 
 _DTYPES = {
@@ -61,17 +62,7 @@ class OnnxRuntimeTensors:
     ) -> None:
         if threads < 1 or max_batch < 1:
             raise ValueError(f"threads = {threads} and max_batch = {max_batch} must be >= 1")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a class per status, none with a common base
-            raise RuntimeError(
-                f"{path}: ONNX Runtime {ort.__version__} refuses the graph: {error}"
-            ) from error
+        session = open_session(path, session_options(threads))
         _hold_against(path, "input", inputs, session.get_inputs())
         _hold_against(path, "output", outputs, session.get_outputs())
         self.inputs = inputs
