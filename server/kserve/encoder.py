@@ -15,11 +15,11 @@ import numpy as np
 
 from server.embedding_service import EmbeddingService
 from server.encoder_domain import EncodeRequest
-from server.errors import InvalidRequest, ServeError
-from server.kserve.model import ENDPOINT, Asked, Inferred, ModelMeta, TensorMeta, take_inputs
+from server.errors import InvalidRequest
+from server.kserve.model import Asked, Inferred, ModelMeta, TensorMeta, take_inputs
 from server.kserve.model import Done as Done
+from server.kserve.product import OfProduct
 from server.kserve.recommender import PLATFORM
-from server.kserve.statistics import ModelStatistics
 from server.kserve.tasks import TaskWork
 from server.kserve.tensors import texts
 from server.service import Ticket
@@ -28,7 +28,7 @@ INPUT_IDS, LENGTHS, TEXT = "input_ids", "lengths", "text"
 EMBEDDING, LOGITS = "embedding", "logits"
 
 
-class EncoderTensors:
+class EncoderTensors(OfProduct[EmbeddingService]):
     """A ``ServedModel``.
 
     Args:
@@ -37,10 +37,8 @@ class EncoderTensors:
     """
 
     def __init__(self, service: EmbeddingService, look: Callable[[], Awaitable[Any]]) -> None:
-        self._service = service
-        self._look = look
+        super().__init__(service, look)
         self.name = service.encoder.name
-        self.statistics = ModelStatistics()
 
     def meta(self) -> ModelMeta:
         """What it is now; of an encoder that is still being loaded, without sizes."""
@@ -65,19 +63,6 @@ class EncoderTensors:
     def ready(self) -> tuple[bool, str]:
         """As the product."""
         return self._service.encoder.ready()
-
-    def full(self) -> bool:
-        """Whether no permit is left."""
-        admission = self._service.admission
-        return admission.in_flight >= admission.open
-
-    def admit(self, protocol: str) -> Ticket | ServeError:
-        """A permit of the product."""
-        return self._service.admit(ENDPOINT, protocol)
-
-    async def look(self) -> None:
-        """Take up the published version, if it is another one."""
-        await self._look()
 
     def infer(self, ticket: Ticket, asked: Asked, done: Done) -> TaskWork:
         """See ``ServedModel.infer``."""

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from server.errors import InvalidRequest, NotReady, ServeError
 from server.kserve.model import (
-    ENDPOINT,
     MODEL_TIER,
     Asked,
     Done,
@@ -26,6 +25,7 @@ from server.kserve.model import (
     TensorMeta,
     take_inputs,
 )
+from server.kserve.product import OfProduct
 from server.kserve.statistics import ModelStatistics
 from server.kserve.tensors import datatype_of
 from server.service import Flight, Service, Ticket
@@ -37,7 +37,7 @@ _NONE_E: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 PLATFORM = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan", "triton": "onnxruntime_onnx"}
 
 
-class RecommenderTensors:
+class RecommenderTensors(OfProduct[Service]):
     """A ``ServedModel``.
 
     Args:
@@ -46,11 +46,9 @@ class RecommenderTensors:
     """
 
     def __init__(self, service: Service, look: Callable[[], Awaitable[Any]]) -> None:
-        self._service = service
-        self._look = look
+        super().__init__(service, look)
         self._meta: tuple[TensorContract, ModelMeta] | None = None
         self.name = service.recommender.info().name
-        self.statistics = ModelStatistics()
 
     def meta(self) -> ModelMeta:
         """What it is now."""
@@ -72,19 +70,6 @@ class RecommenderTensors:
         """As the product."""
         reasons = self._service.own_reasons()
         return not reasons, "; ".join(reasons)
-
-    def full(self) -> bool:
-        """Whether no permit is left."""
-        admission = self._service.admission
-        return admission.in_flight >= admission.open
-
-    def admit(self, protocol: str) -> Ticket | ServeError:
-        """A permit of the product."""
-        return self._service.admit(ENDPOINT, protocol)
-
-    async def look(self) -> None:
-        """Take up the published version, if it is another one."""
-        await self._look()
 
     def infer(self, ticket: Ticket, asked: Asked, done: Done) -> _Rows:
         """See ``ServedModel.infer``."""

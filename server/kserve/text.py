@@ -12,9 +12,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from server.errors import InvalidRequest, ServeError
+from server.errors import InvalidRequest
 from server.kserve.model import (
-    ENDPOINT,
     MODEL_TIER,
     Asked,
     Done,
@@ -23,6 +22,7 @@ from server.kserve.model import (
     TensorMeta,
     take_inputs,
 )
+from server.kserve.product import OfProduct
 from server.kserve.statistics import ModelStatistics
 from server.kserve.tensors import bytes_array, texts
 from server.service import Ticket
@@ -44,7 +44,7 @@ class _Sampling(msgspec.Struct, forbid_unknown_fields=True):
     stop: Annotated[list[str], msgspec.Meta(max_length=MAX_STOPS)] = []
 
 
-class TextTensors:
+class TextTensors(OfProduct[TextService]):
     """A ``ServedModel``.
 
     Args:
@@ -54,10 +54,8 @@ class TextTensors:
     """
 
     def __init__(self, service: TextService, name: str, look: Callable[[], Awaitable[Any]]) -> None:
-        self._service = service
-        self._look = look
+        super().__init__(service, look)
         self.name = name
-        self.statistics = ModelStatistics()
 
     def meta(self) -> ModelMeta:
         """What it is now."""
@@ -78,19 +76,6 @@ class TextTensors:
     def ready(self) -> tuple[bool, str]:
         """As the product."""
         return self._service.generator(self.name).ready()
-
-    def full(self) -> bool:
-        """Whether no permit is left."""
-        admission = self._service.admission
-        return admission.in_flight >= admission.open
-
-    def admit(self, protocol: str) -> Ticket | ServeError:
-        """A permit of the product."""
-        return self._service.admit(ENDPOINT, protocol)
-
-    async def look(self) -> None:
-        """Take up the published version, if it is another one."""
-        await self._look()
 
     def infer(self, ticket: Ticket, asked: Asked, done: Done) -> _Writing:
         """See ``ServedModel.infer``."""

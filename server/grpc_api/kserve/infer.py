@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 
-from server.errors import Code, ServeError, shown_as
+from server.errors import ServeError, shown_as
 from server.grpc_api.call import Call, Method
 from server.grpc_api.kserve.messages import asked_of, parse_infer, response_of
-from server.kserve.model import ENDPOINT, Answer, Asked, Models, ServedModel, Work, outputs_asked
+from server.kserve.answering import Answering
+from server.kserve.model import ENDPOINT, Models, outputs_asked
 from server.logs import AccessLog
 from server.service import Ticket
 
@@ -31,7 +32,7 @@ class InferMethod:
         self._models = models
         self._access = access
 
-    def start(self, call: Call) -> _Asking | None:
+    def start(self, call: Call) -> Answering | None:
         """Find the model, permit, decode, ask; the answer is sent by a callback."""
         ticket: Ticket | None = None
         try:
@@ -42,8 +43,15 @@ class InferMethod:
                 raise admitted
             ticket = admitted
             asked = asked_of(message, call.timeout_s)
-            outputs_asked(model.meta(), asked)
-            asking = _Asking(call, ticket, model, asked, self._access)
+            meta = model.meta()
+            outputs_asked(meta, asked)
+            asking = Answering(
+                call,
+                ticket,
+                self._access,
+                send=lambda answer: call.reply(response_of(meta, asked, answer).SerializeToString()),
+                refuse=call.reply_error,
+            )
             asking.work = model.infer(ticket, asked, asking.done)
             return asking
         except Exception as error:
@@ -55,46 +63,6 @@ class InferMethod:
             self._access.ended(ENDPOINT, refused.code.value, call, elapsed_s)
             call.reply_error(refused)
             return None
-
-
-class _Asking:
-    __slots__ = ("_access", "_asked", "_call", "_meta", "_ticket", "work")
-
-    def __init__(
-        self, call: Call, ticket: Ticket, model: ServedModel, asked: Asked, access: AccessLog
-    ) -> None:
-        self._call = call
-        self._ticket = ticket
-        self._meta = model.meta()
-        self._asked = asked
-        self._access = access
-        self.work: Work | None = None
-
-    def cancel(self) -> None:
-        """The caller left."""
-        if self.work is not None:
-            self.work.cancel()
-        outcome = Code.CANCELLED.value
-        self._access.ended(ENDPOINT, outcome, self._call, self._ticket.end(outcome))
-
-    def done(self, answer: Answer) -> None:
-        """Send it."""
-        call = self._call
-        outcome = "ok"
-        try:
-            if isinstance(answer, ServeError):
-                raise answer
-            call.reply(response_of(self._meta, self._asked, answer).SerializeToString())
-        except Exception as error:
-            shown = shown_as(error)
-            shown.__traceback__ = None
-            if shown is not error:
-                log.error(
-                    "answer could not be written", exc_info=error, extra={"request_id": call.request_id}
-                )
-            outcome = shown.code.value
-            call.reply_error(shown)
-        self._access.ended(ENDPOINT, outcome, call, self._ticket.end(outcome))
 
 
 def infer_methods(models: Models, access: AccessLog) -> dict[bytes, Method]:

@@ -14,7 +14,8 @@ from server.http_api.kserve.status import STATUS, error_json
 from server.http_api.recommend import Cancellable
 from server.http_api.status import retry_after
 from server.keys import Keys
-from server.kserve.model import ENDPOINT, Answer, Asked, ModelMeta, Models, Work, outputs_asked
+from server.kserve.answering import Answering
+from server.kserve.model import ENDPOINT, Asked, Inferred, ModelMeta, Models, outputs_asked
 from server.logs import AccessLog
 from server.service import Ticket
 
@@ -78,7 +79,13 @@ class InferEndpoint:
             )
             meta = model.meta()
             outputs_asked(meta, asked)  # before the engine works for nothing
-            call = _Call(exchange, ticket, meta, asked, self._access)
+            call = Answering(
+                exchange,
+                ticket,
+                self._access,
+                send=lambda answer: _reply(exchange, meta, asked, answer),
+                refuse=lambda error: _reply_error(exchange, error),
+            )
             call.work = model.infer(ticket, asked, call.done)
             return call
         except Exception as error:
@@ -98,6 +105,11 @@ class InferEndpoint:
         _reply_error(exchange, error)
 
 
+def _reply(exchange: Exchange, meta: ModelMeta, asked: Asked, answer: Inferred) -> None:
+    body, kind, lines = encode_inferred(meta, asked, answer)
+    exchange.reply(200, body, lines, kind)
+
+
 def _reply_error(exchange: Exchange, error: ServeError) -> None:
     if isinstance(error, NotReady):
         exchange.close_after = True  # a balancer should send the next request elsewhere
@@ -106,42 +118,3 @@ def _reply_error(exchange: Exchange, error: ServeError) -> None:
     if error.code is Code.UNAUTHENTICATED:
         lines += b"www-authenticate: Bearer\r\n"
     exchange.reply(STATUS[error.code], error_json(error), lines)
-
-
-class _Call:
-    __slots__ = ("_access", "_asked", "_exchange", "_meta", "_ticket", "work")
-
-    def __init__(
-        self, exchange: Exchange, ticket: Ticket, meta: ModelMeta, asked: Asked, access: AccessLog
-    ) -> None:
-        self._exchange = exchange
-        self._ticket = ticket
-        self._meta = meta
-        self._asked = asked
-        self._access = access
-        self.work: Work | None = None
-
-    def cancel(self) -> None:
-        if self.work is not None:
-            self.work.cancel()
-        outcome = Code.CANCELLED.value  # nobody is there to be told
-        self._access.ended(ENDPOINT, outcome, self._exchange, self._ticket.end(outcome))
-
-    def done(self, answer: Answer) -> None:
-        exchange = self._exchange
-        outcome = "ok"
-        try:
-            if isinstance(answer, ServeError):
-                raise answer
-            body, kind, lines = encode_inferred(self._meta, self._asked, answer)
-            exchange.reply(200, body, lines, kind)
-        except Exception as error:
-            shown = shown_as(error)
-            shown.__traceback__ = None
-            if shown is not error:
-                log.error(
-                    "answer could not be written", exc_info=error, extra={"request_id": exchange.request_id}
-                )
-            outcome = shown.code.value
-            _reply_error(exchange, shown)
-        self._access.ended(ENDPOINT, outcome, exchange, self._ticket.end(outcome))
