@@ -289,6 +289,8 @@ class TritonFleet:
         left_s = until_s - time.monotonic()
         if left_s <= 0.0:
             raise DeadlineExceeded("nobody can use an answer any more", stage="engine")
+        # In whole milliseconds, as gRPC writes it down; left to itself it rounds up, and the host would work for nobody.
+        left_s = math.floor(left_s * 1e3) / 1e3 or left_s
         began_s = time.monotonic()
         self.hosts.begin(host)
         try:
